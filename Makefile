@@ -7,12 +7,12 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full test-oldest pytest chaos audit pythons check dist distributions test-compiled compiler bench bench-chart screenshots clean servers redis-server postgresql nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
+.PHONY: demo test test-full test-oldest pytest chaos audit pythons check dist distributions test-compiled compiler bench bench-chart screenshots clean servers redis-server postgresql pgbouncer nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
-# BACKEND=host:///path/to/file is another one, BACKEND=redis starts a server for the demo, BACKEND=redis://host uses yours.
-demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server)
+# BACKEND=host:///path/to/file is another one, BACKEND=redis or postgres starts a server for the demo, BACKEND=redis://host uses yours.
+demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server) $(if $(filter postgres,$(BACKEND)),postgresql)
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once) $(if $(BACKEND),--backend '$(BACKEND)') $(if $(WORKERS),--workers $(WORKERS))
 
 # Files of tests are in memory where there is room for them: on a disk, each commit of SQLite waits for it.
@@ -97,9 +97,9 @@ test-oldest: .venv-oldest/.ready redis-server
 	@touch $@
 
 # Real servers that tests start for themselves, and cachegrind, which counts instructions: Debian's packages, installed where we may, named where we may not.
-servers: redis-server postgresql nginx chromium prometheus valgrind
+servers: redis-server postgresql pgbouncer nginx chromium prometheus valgrind
 
-nginx:
+pgbouncer nginx:
 	@command -v $@ >/dev/null || test -x /usr/sbin/$@ || { $(INSTALL) $@; } || { echo "$@ is needed for the tests: install Debian's package of that name" >&2; exit 1; }
 
 # It runs in Debian's Python: its tests are skipped if .venv has another version.

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import httpx2
 from examples.demo_files import own_file
 from examples.demo_keys import KeyManager, Keys, NoKey, own_keys
+from examples.demo_postgres import own_postgres
 from examples.demo_redis import own_redis
 from examples.demo_rows import Row, console, table
 from examples.demo_scenarios import RESTART, SCENARIOS, outlive
@@ -116,13 +117,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--backend",
         default="host" if sys.platform == "linux" else "memory",
         metavar="NAME or URL",
-        help="where limits are kept: host (the demo's own file), memory, redis (the demo's own server), or a URL "
-        "such as host:///path/to/file or redis://host (%(default)s)",
+        help="where limits are kept: host (the demo's own file), memory, redis or postgres (the demo's own "
+        "server), or a URL such as host:///path/to/file or redis://host (%(default)s)",
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="number of server processes (%(default)s)")
     options = parser.parse_args(arguments)
     if options.workers > 1 and options.backend == "memory":
-        parser.error("memory belongs to one process: with several workers, use --backend host or redis")
+        parser.error("memory belongs to one process: with several workers, use --backend host, redis or postgres")
     return options
 
 
@@ -132,6 +133,9 @@ def _backend(name: str, workers: int) -> Iterator[str]:
     if name == "redis":
         with own_redis() as url:
             yield f"{url}?expected_workers={workers}&budget_ms=1000"
+    elif name == "postgres":
+        with own_postgres() as url:
+            yield f"{url}&expected_workers={workers}&budget_ms=1000"
     elif name == "host":
         yield own_file()
     else:

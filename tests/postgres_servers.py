@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from awx_ratelimit.backends.postgres import PostgresBackend
 from awx_ratelimit.keys import KeyStore
 from awx_ratelimit.keys.storage.schema import METADATA
 
@@ -49,22 +50,23 @@ class Postgres:
     """A server that listens on a socket in its own folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._programs = _programs()
         # The server refuses to run as root.
-        self._owner: dict[str, Any] = _unprivileged() if os.geteuid() == 0 else {}
+        self._owner: dict[str, Any] = unprivileged() if os.geteuid() == 0 else {}
         if self._owner:
             os.chown(folder, self._owner["user"], self._owner["group"])
         self._names = count()
         self._shared: str | None = None
         self._emptying: psycopg.Connection[Any] | None = None
+        self._limits: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._run("initdb", "--auth=trust", "--username=awx", "--no-sync", "--no-instructions", "--encoding=UTF8")
 
     def url(self, database: str) -> str:
         """The address of a database for a key store."""
-        return f"postgresql://awx@/{database}?host={self._folder}"
+        return f"postgresql://awx@/{database}?host={self.folder}"
 
     def new_database(self, options: str = "") -> str:
         """Create an empty database, and return its name."""
@@ -88,6 +90,17 @@ class Postgres:
         self._emptying.execute("; ".join(statements).encode())
         return self.url(self._shared)
 
+    def emptied_limits(self) -> str:
+        """The address of the database for limits that tests share, without any."""
+        if self._limits is None:
+            self._limits = self.new_database()
+            PostgresBackend.from_url(self.url(self._limits)).close()
+        # TRUNCATE takes ten times as long.
+        statements = [f"DELETE FROM awx.limits_{name}" for name in ("records", "open_claims", "steps", "notes")]
+        with psycopg.connect(self.url(self._limits)) as connection:
+            connection.execute("; ".join(statements).encode())
+        return self.url(self._limits)
+
     def drop(self, database: str) -> None:
         """Remove a database, even if clients are still connected to it."""
         self._execute(f"DROP DATABASE {database} WITH (FORCE)")
@@ -95,10 +108,10 @@ class Postgres:
     def start(self) -> None:
         """Start the server, and wait until it answers."""
         settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
-        command = [str(self._programs / "postgres"), "-D", f"{self._folder}/data", "-k", str(self._folder), *settings]
-        with (self._folder / "log.txt").open("ab") as log:
+        command = [str(self._programs / "postgres"), "-D", f"{self.folder}/data", "-k", str(self.folder), *settings]
+        with (self.folder / "log.txt").open("ab") as log:
             process: subprocess.Popen[bytes] = subprocess.Popen(
-                command, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._owner
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._owner
             )
         self._process = process
         guarding = [sys.executable, "-I", "-S", "-c", _GUARD, str(process.pid)]
@@ -106,7 +119,7 @@ class Postgres:
         until = time.monotonic() + _START_SECONDS
         while not self._answers():
             if time.monotonic() > until or process.poll() is not None:
-                pytest.fail(f"PostgreSQL did not start:\n{(self._folder / 'log.txt').read_text()}")
+                pytest.fail(f"PostgreSQL did not start:\n{(self.folder / 'log.txt').read_text()}")
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -121,6 +134,15 @@ class Postgres:
             self._process.wait(_STOP_SECONDS)
         self._guard.communicate()
         self._process.wait()
+
+    def crash(self) -> None:
+        """End the server at once, and start it again: tables that are not logged are empty then."""
+        assert self._process is not None
+        assert self._guard is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait()
+        self._guard.communicate()
+        self.start()
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
@@ -144,9 +166,9 @@ class Postgres:
             connection.execute(statement.encode())
 
     def _run(self, program: str, *words: str) -> None:
-        command = [str(self._programs / program), "-D", f"{self._folder}/data", *words]
+        command = [str(self._programs / program), "-D", f"{self.folder}/data", *words]
         done = subprocess.run(
-            command, cwd=self._folder, capture_output=True, text=True, timeout=60, check=False, **self._owner
+            command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False, **self._owner
         )
         if done.returncode:
             pytest.fail(f"{program} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -184,7 +206,8 @@ def _programs() -> Path:
     return Path(initdb).parent
 
 
-def _unprivileged() -> dict[str, Any]:
+def unprivileged() -> dict[str, Any]:
+    """Arguments of Popen for a user who is not root."""
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             user = pwd.getpwnam(name)

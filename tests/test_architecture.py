@@ -112,7 +112,8 @@ THIRD_PARTIES = {
     # A dependency of limits, so it is always installed.
     "packaging": {"runtime/extras.py"},
     "sqlalchemy": {"keys/accounts.py"} | {f"keys/storage/{name}.py" for name in _STORE},
-    "psycopg": {"keys/storage/engine.py"},
+    "psycopg": {"keys/storage/engine.py"}
+    | {f"backends/postgres/{name}.py" for name in ("connection", "doctor", "server", "task_connection")},
     "jinja2": {"console/rendering.py"},
     "jwt": {"management/auth/signing.py"},
     "typer": {f"cli/{name}.py" for name in _COMMANDS},

@@ -194,7 +194,7 @@ def test_demo_on_memory_with_workers() -> None:
     status, printed = run_demo("--workers", "2", "--backend", "memory")
 
     assert status == 2, printed
-    assert "use --backend host or redis" in " ".join(printed.split()), printed
+    assert "use --backend host, redis or postgres" in " ".join(printed.split()), printed
 
 
 def test_output_of_the_demo(demo: tuple[int, str]) -> None:

@@ -37,6 +37,8 @@ LAZY = [
     "HostBackend",
     "RedisBackend",
     "AsyncRedisBackend",
+    "PostgresBackend",
+    "AsyncPostgresBackend",
     "GuardedBackend",
     "AsyncGuardedBackend",
     "open_backend",

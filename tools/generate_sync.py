@@ -26,6 +26,7 @@ SOURCES: Final = (
     "awx_ratelimit.http.gate_explains",
     "awx_ratelimit.http.gate_begins",
     "awx_ratelimit.http.route_admission",
+    "awx_ratelimit.backends.postgres.backend",
     "awx_ratelimit.backends.redis.backend",
     "awx_ratelimit.backends.remote.channel",
     "awx_ratelimit.backends.remote.claims",

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from awx_ratelimit.adapters.settle import settle
     from awx_ratelimit.backends.host.backend import HostBackend
     from awx_ratelimit.backends.open import open_async_backend, open_backend
+    from awx_ratelimit.backends.postgres.backend import AsyncPostgresBackend
+    from awx_ratelimit.backends.postgres.backend_sync import PostgresBackend
     from awx_ratelimit.backends.redis.backend import AsyncRedisBackend
     from awx_ratelimit.backends.redis.backend_sync import RedisBackend
     from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
@@ -91,10 +93,12 @@ __all__ = [
 #: Imported on first use. `import *` skips those that need an extra or Linux.
 _LAZY = {
     "AsyncGuardedBackend": "awx_ratelimit.backends.resilience.guarded",
+    "AsyncPostgresBackend": "awx_ratelimit.backends.postgres.backend",
     "AsyncRedisBackend": "awx_ratelimit.backends.redis.backend",
     "GuardedBackend": "awx_ratelimit.backends.resilience.guarded_sync",
     "JwtSubject": "awx_ratelimit.management.auth.jwt_subject",
     "HostBackend": "awx_ratelimit.backends.host.backend",
+    "PostgresBackend": "awx_ratelimit.backends.postgres.backend_sync",
     "QuotaWarnings": "awx_ratelimit.keys.warnings.listener",
     "RateLimitMiddleware": "awx_ratelimit.adapters.middleware",
     "RedisBackend": "awx_ratelimit.backends.redis.backend_sync",
@@ -106,7 +110,14 @@ _LAZY = {
     "settle": "awx_ratelimit.adapters.settle",
 }
 if TYPE_CHECKING:
-    __all__ += ["AsyncRedisBackend", "HostBackend", "RedisBackend", "UsageHistory"]
+    __all__ += [
+        "AsyncPostgresBackend",
+        "AsyncRedisBackend",
+        "HostBackend",
+        "PostgresBackend",
+        "RedisBackend",
+        "UsageHistory",
+    ]
 
 __getattr__ = lazy_exports(__name__, _LAZY)
 

@@ -6,11 +6,12 @@ It prints `held` when it has the slot, and later the number of leases that it lo
 import sys
 import time
 
-from awx_ratelimit import Concurrency, Limiter, Plan
-from awx_ratelimit.backends.redis import RedisBackend
+from tests.chaos.storm import limiter_at
+
+from awx_ratelimit import Concurrency, Plan
 
 if __name__ == "__main__":
-    limiter = Limiter(RedisBackend.from_url(sys.argv[1], timeout_ms=5_000))
+    limiter = limiter_at(sys.argv[1])
     decision = limiter.acquire("s", Plan("one", (), Concurrency(1, ttl_ms=1_000)))
     sys.stdout.write("held\n" if decision else "refused\n")
     sys.stdout.flush()

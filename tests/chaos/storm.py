@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from awx_ratelimit import AsyncLimiter, Concurrency, Decision, Limiter, Plan, Rate
+from awx_ratelimit.backends.postgres import AsyncPostgresBackend, PostgresBackend
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 from awx_ratelimit.core.budget import Budget
 
@@ -50,8 +51,14 @@ class Log:
         self.line(word, decision.lease_id, time.monotonic_ns()) if decision else self.line("full")
 
 
+def limiter_at(url: str) -> Limiter:
+    """A limiter for threads, without a guard."""
+    kind: Any = PostgresBackend if url.startswith("postgresql:") else RedisBackend
+    return Limiter(kind.from_url(url, timeout_ms=5_000))
+
+
 def in_threads(url: str, until_s: float, log: Log, draw: random.Random) -> None:
-    limiter = Limiter(RedisBackend.from_url(url, timeout_ms=5_000))
+    limiter = limiter_at(url)
 
     def act() -> None:
         while time.monotonic() < until_s:
@@ -79,7 +86,8 @@ def in_tasks(url: str, until_s: float, log: Log, draw: random.Random) -> None:
                 log.slot(decision, "to")
 
     async def all_of_them() -> None:
-        limiter = AsyncLimiter(AsyncRedisBackend.from_url(url, timeout_ms=5_000))
+        kind: Any = AsyncPostgresBackend if url.startswith("postgresql:") else AsyncRedisBackend
+        limiter = AsyncLimiter(kind.from_url(url, timeout_ms=5_000))
         await asyncio.gather(*(act(limiter) for _ in range(AT_ONCE)))
         await limiter.aclose()
 

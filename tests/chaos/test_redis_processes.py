@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 from tests.chaos.load import SECONDS, add_row
-from tests.chaos.storm import SLOTS, TOKENS, TTL_MS, WORKERS
+from tests.chaos.storm import SLOTS, TOKENS, TTL_MS, WORKERS, limiter_at
 from tests.machine import eventually, timed
 from tests.redis_servers import RedisServer
 
-from awx_ratelimit import Concurrency, Limiter, Plan
-from awx_ratelimit.backends.redis import RedisBackend
+from awx_ratelimit import Concurrency, Plan
 from awx_ratelimit.testing.backend_laws.rate_bound import rate_bound_excess
 
 pytestmark = pytest.mark.timeout(90 + 2 * SECONDS)
@@ -48,10 +47,15 @@ def max_at_once(lines: list[tuple[str, list[str]]]) -> int:
 
 def test_killed_and_paused_processes_exceed_no_limit(redis_server: RedisServer, tmp_path: Path) -> None:
     """Tokens stay within the rate bound of every interval, and slots of dead processes are freed within their ttl."""
-    command = [sys.executable, "-m", "tests.chaos.storm", redis_server.socket_url, str(SECONDS), str(tmp_path)]
+    weather_storm(redis_server.socket_url, tmp_path, "Redis")
+
+
+def weather_storm(url: str, tmp_path: Path, server: str) -> None:
+    """Run a storm, and check what its processes have logged."""
+    command = [sys.executable, "-m", "tests.chaos.storm", url, str(SECONDS), str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, timeout=SECONDS + 40, capture_output=True, check=False)
     with timed() as watch:
-        limiter = Limiter(RedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
+        limiter = limiter_at(url)
         left = eventually(
             lambda: [limiter.peek("slots", SLOTS).held, limiter.peek("acme", SLOTS, scope="account").held], [0, 0]
         )
@@ -64,7 +68,7 @@ def test_killed_and_paused_processes_exceed_no_limit(redis_server: RedisServer, 
     excess = rate_bound_excess(admitted, burst=rate.burst, tokens=rate.tokens, period_ms=rate.period_ms)
     most = max_at_once(lines)
     add_row(
-        f"{WORKERS} processes, SIGKILL and SIGSTOP of workers",
+        f"{WORKERS} processes on {server}, SIGKILL and SIGSTOP of workers",
         f"{counts['killed']} killed and {counts['paused']} paused; {sum(cost for _, cost in admitted):,} tokens in "
         f"{len(admitted):,} claims, the worst interval {excess / rate.period_ms:+.2f} tokens over; "
         f"{most} of {SLOTS.slots} slots at once, all free after {watch.seconds:.2f} s",
@@ -85,13 +89,18 @@ def test_killed_and_paused_processes_exceed_no_limit(redis_server: RedisServer, 
 
 def test_process_paused_longer_than_its_lease(redis_server: RedisServer) -> None:
     """After the ttl another process gets its slot, and when it continues it counts a lost lease."""
+    outlast_lease(redis_server.socket_url, "Redis")
+
+
+def outlast_lease(url: str, server: str) -> None:
+    """Pause a holder for longer than its lease."""
     plan = Plan("one", (), Concurrency(1, ttl_ms=1_000))
-    command = [sys.executable, "-m", "tests.chaos.holder", redis_server.socket_url]
+    command = [sys.executable, "-m", "tests.chaos.holder", url]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdin is not None
         assert holder.stdout is not None
         holder.stdout.readline()
-        limiter = Limiter(RedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
+        limiter = limiter_at(url)
         before = limiter.acquire("s", plan).allowed
         holder.send_signal(signal.SIGSTOP)
         with timed() as watch:
@@ -101,7 +110,7 @@ def test_process_paused_longer_than_its_lease(redis_server: RedisServer) -> None
     limiter.close()
 
     add_row(
-        "SIGSTOP of a worker for longer than its ttl",
+        f"SIGSTOP of a worker on {server} for longer than its ttl",
         f"another process got its slot after {watch.seconds:.2f} s; when it resumed it counted {int(lost)} lost lease",
         "slots free within their ttl, here 1 s; more than `slots` in use until it resumes",
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.cli.conftest import Result, Run
+from tests.postgres_servers import Postgres
 from tests.processes import free_port
 from tests.redis_groups import Cluster
 from tests.redis_servers import RedisServer, StartRedis
@@ -17,6 +18,7 @@ from tests.redis_servers import RedisServer, StartRedis
 from awx_ratelimit import STARTER, Budget, Limiter, PlanTable
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.open import open_backend, own_url
+from awx_ratelimit.backends.postgres import doctor as postgres_doctor
 from awx_ratelimit.backends.redis import doctor
 from awx_ratelimit.core.budget import own_account
 from awx_ratelimit.runtime.compiled import IS_COMPILED
@@ -226,6 +228,36 @@ def test_usage_and_reset(run: Run, redis_server: RedisServer) -> None:
     assert used == [7, 7]
     assert ran.status == 0
     assert after == 0
+
+
+def test_postgres(run: Run, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``usage``, ``reset`` and ``doctor`` work on a database; every check of a healthy one passes."""
+    monkeypatch.setattr(postgres_doctor, "_MAX_P99_MS", 10_000.0)
+    url = postgres.emptied_limits()
+    limiter = Limiter(open_backend(f"{url}&budget_ms=10000"))
+    for _ in range(7):
+        limiter.release(limiter.acquire("key_1", STARTER))
+    limiter.close()
+    words = "usage", "key_1", "--plan", "starter", "--backend", url, "--json"
+    used = json.loads(run(*words).out)["limits"][1]["used"]
+    reset = run("reset", "key_1", "--backend", url)
+    ran = run("doctor", url, "--json")
+
+    assert used == 7
+    assert reset.status == 0
+    assert json.loads(run(*words).out)["limits"][1]["used"] == 0
+    assert ran.status == 0
+    assert {mark for mark, _, _ in found(ran).values()} == {"ok"}
+    assert set(found(ran)) == {"reachable", "version", "role", "isolation", "latency", "clock", "functions"}
+
+
+def test_doctor_of_a_database_that_cannot_be_reached(run: Run) -> None:
+    """A database that does not answer is wrong, and the password is not shown."""
+    ran = run("doctor", "postgresql://eve:secret@127.0.0.1:1/limits", "--json")
+
+    assert ran.status == 1
+    assert found(ran)["reachable"][0] == "wrong"
+    assert "secret" not in ran.out + ran.err
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "by default"])

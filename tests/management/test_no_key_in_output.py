@@ -101,7 +101,7 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, 
         return
     server: Postgres = request.getfixturevalue("postgres")
     name = server.new_database()
-    yield server.url(name), server._folder
+    yield server.url(name), server.folder
     server.drop(name)
 
 

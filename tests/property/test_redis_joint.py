@@ -75,13 +75,17 @@ class JointClaims(RuleBasedStateMachine):
 
     @initialize(plans=st.lists(measured_plans(), min_size=2, max_size=4))
     def begin(self, plans: list[Plan]) -> None:
-        self.client.flushall()
         self.clock = ManualClock(START_MS)
         self.memory = KeepingBackend(clock=self.clock)
-        self.redis = RedisBackend.from_url(self.url, clock=self.clock, timeout_ms=5_000)
+        self.redis = self.open_server()
         self.plans = plans
         self.held: list[Made] = []
         self.unsettled: list[Made] = []
+
+    def open_server(self) -> Any:
+        """The other backend, on an empty server."""
+        self.client.flushall()
+        return RedisBackend.from_url(self.url, clock=self.clock, timeout_ms=5_000)
 
     @rule(
         chosen=st.lists(st.tuples(st.sampled_from(SUBJECTS), st.integers(0, 3)), min_size=1, max_size=3),
@@ -182,6 +186,9 @@ class JointClaims(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "redis"):
             self.redis.close()
+        self.check_expiry()
+
+    def check_expiry(self) -> None:
         assert [key for key in self.client.scan_iter() if self.client.pttl(key) <= 0] == []
 
 

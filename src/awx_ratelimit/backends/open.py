@@ -6,10 +6,11 @@
     redis://host:6379/0                 rediss:// with TLS, redis+unix:///path/to/socket, valkey://
     redis+sentinel://host,host/service  the primary of a service that sentinels watch; also rediss+, valkey+, valkeys+
     redis+cluster://host,host           a cluster, by some of its nodes; also rediss+, valkey+, valkeys+
+    postgresql://user@host/database     a database; also postgres://
 
-A Redis server is wrapped in a guard and in a cache of denials. The query may hold ``prefix`` (`awx`), ``budget_ms``
-(50), ``on_outage`` (`local`) and ``expected_workers`` (1): see GuardedBackend. Its other options go to the client, such
-as ``ssl_ca_certs``.
+A server is wrapped in a guard and in a cache of denials. The query may hold ``prefix`` (`awx`, on PostgreSQL `limits`),
+``schema`` (PostgreSQL, `awx`), ``budget_ms`` (50), ``on_outage`` (`local`) and ``expected_workers`` (1): see
+GuardedBackend. Its other options go to the client, such as ``ssl_ca_certs`` or ``sslmode``.
 """
 
 import os
@@ -32,7 +33,8 @@ from awx_ratelimit.core.validation import type_name
 
 _TCP = ("redis", "rediss", "valkey", "valkeys")
 _GROUPS = tuple(f"{scheme}+{kind}" for kind in ("sentinel", "cluster") for scheme in _TCP)
-_SCHEMES = ("memory", "host", *_TCP, "redis+unix", "unix", *_GROUPS)
+_POSTGRES = ("postgresql", "postgres")
+_SCHEMES = ("memory", "host", *_TCP, "redis+unix", "unix", *_GROUPS, *_POSTGRES)
 _OPTIONS: dict[str, Callable[[str], Any]] = {
     "prefix": str,
     "budget_ms": int,
@@ -53,20 +55,33 @@ def open_backend(url: str) -> Backend:
     """
     if local := _open_local(url):
         return local
-    from awx_ratelimit.backends.redis.backend_sync import RedisBackend
+    client_url, server_options, guard_options = _split_options(url)
+    backend: Backend
+    if _scheme(url) in _POSTGRES:
+        from awx_ratelimit.backends.postgres.backend_sync import PostgresBackend
 
-    client_url, redis_options, guard_options = _split_options(url)
-    return DenialCacheBackend(GuardedBackend(RedisBackend.from_url(client_url, **redis_options), **guard_options))
+        backend = PostgresBackend.from_url(client_url, **server_options)
+    else:
+        from awx_ratelimit.backends.redis.backend_sync import RedisBackend
+
+        backend = RedisBackend.from_url(client_url, **server_options)
+    return DenialCacheBackend(GuardedBackend(backend, **guard_options))
 
 
 def open_async_backend(url: str) -> AsyncBackend | Backend:
     """The backend at `url`, for AsyncLimiter. Raises the errors of `open_backend`."""
     if local := _open_local(url):
         return local
-    from awx_ratelimit.backends.redis.backend import AsyncRedisBackend
+    client_url, server_options, guard_options = _split_options(url)
+    backend: AsyncBackend
+    if _scheme(url) in _POSTGRES:
+        from awx_ratelimit.backends.postgres.backend import AsyncPostgresBackend
 
-    client_url, redis_options, guard_options = _split_options(url)
-    backend = AsyncRedisBackend.from_url(client_url, **redis_options)
+        backend = AsyncPostgresBackend.from_url(client_url, **server_options)
+    else:
+        from awx_ratelimit.backends.redis.backend import AsyncRedisBackend
+
+        backend = AsyncRedisBackend.from_url(client_url, **server_options)
     return AsyncDenialCacheBackend(AsyncGuardedBackend(backend, **guard_options))
 
 
@@ -134,16 +149,17 @@ def examine(url: str) -> list[Finding]:
         return [Finding("memory", "ok", "limits of one process: there is no server to examine")]
     if _scheme(url) == "host":
         return [_examine_file(url)]
+    package = f"awx_ratelimit.backends.{'postgres' if _scheme(url) in _POSTGRES else 'redis'}"
     try:
         # Its ImportError names the missing client.
-        import_module("awx_ratelimit.backends.redis.backend")
+        import_module(f"{package}.backend")
     except ImportError as error:
         problem, _, remedy = str(error).partition("; ")
         return [Finding("client", "wrong", problem, remedy)]
-    from awx_ratelimit.backends.redis.doctor import examine as examine_redis
-
-    client_url, redis_options, _ = _split_options(url)
-    return examine_redis(client_url, prefix=redis_options.get("prefix", "awx"))
+    client_url, server_options, _ = _split_options(url)
+    server_options.pop("timeout_ms", None)
+    findings: list[Finding] = import_module(f"{package}.doctor").examine(client_url, **server_options)
+    return findings
 
 
 def _examine_file(url: str) -> Finding:
@@ -181,19 +197,22 @@ def _scheme(url: str) -> str:
 
 
 def _split_options(url: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """The URL for the client, the options of the Redis backend, and the options of its guard."""
+    """The URL for the client, the options of the server's backend, and the options of its guard."""
     base, _, query = url.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
-    guard_options = {name: _parse_option(name, value) for name, value in pairs if name in _OPTIONS}
-    redis_options = {"prefix": guard_options.pop("prefix")} if "prefix" in guard_options else {}
+    names = {*_OPTIONS, "schema"} if _scheme(url) in _POSTGRES else {*_OPTIONS}
+    guard_options = {name: _parse_option(name, value) for name, value in pairs if name in names}
+    server_options: dict[str, Any] = {}
+    for name in names.intersection(("schema", "prefix"), guard_options):
+        server_options[name] = guard_options.pop(name)
     if "budget_ms" in guard_options:
-        redis_options["timeout_ms"] = guard_options["budget_ms"]
-    rest = urlencode([pair for pair in pairs if pair[0] not in _OPTIONS])
-    return f"{base}?{rest}" if rest else base, redis_options, guard_options
+        server_options["timeout_ms"] = guard_options["budget_ms"]
+    rest = urlencode([pair for pair in pairs if pair[0] not in names])
+    return f"{base}?{rest}" if rest else base, server_options, guard_options
 
 
 def _parse_option(name: str, value: str) -> Any:
     try:
-        return _OPTIONS[name](value)
+        return _OPTIONS.get(name, str)(value)
     except ValueError:
         raise ValueError(f"backend URL: {name}: expected an integer, got {value!r}") from None

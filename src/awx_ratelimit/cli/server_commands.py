@@ -29,7 +29,8 @@ FOUND = 1
 plans = typer.Typer(help="Work with plan tables.", rich_markup_mode=None)
 
 _BACKEND_HELP = (
-    "Backend: host:///path/to/file, redis://host:6379 or redis+unix:///path. Default: your own file on this host."
+    "Backend: host:///path/to/file, redis://host:6379, redis+unix:///path or postgresql://user@host/database. "
+    "Default: your own file on this host."
 )
 Backend = Annotated[str | None, typer.Option(envvar="AWX_BACKEND", help=_BACKEND_HELP)]
 BackendUrl = Annotated[str | None, typer.Argument(envvar="AWX_BACKEND", help=_BACKEND_HELP)]

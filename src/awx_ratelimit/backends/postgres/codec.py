@@ -1,0 +1,217 @@
+"""Encodes the calls of the functions and decodes their replies: bytes only, without I/O.
+
+The layouts of parameters and replies are documented above each function. Times are milliseconds since the epoch, at
+most `MAX_TIME_MS` away from it. None means the server's own time.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any
+
+from awx_ratelimit.backends.postgres.arrays import bigint, bigints, byteas, texts
+from awx_ratelimit.backends.postgres.joint_codec import JointCodec, damaged
+from awx_ratelimit.backends.postgres.keys import Keys, Place, Records
+from awx_ratelimit.backends.postgres.plan_encoding import (
+    MAX_TTL_MS,
+    Charges,
+    check_encodable,
+    checked_time,
+    head_of,
+    one_charge,
+    plain_charge,
+)
+from awx_ratelimit.backends.postgres.schema import ACQUIRE_ONE, ACQUIRE_PLAIN, HEAL, RENEW, RESET, Call
+from awx_ratelimit.backends.remote.dialect import OnGrant, Renewal
+from awx_ratelimit.backends.remote.encoding import SEQUENCE, SEQUENCE_BITS, Moments, ends_ms
+from awx_ratelimit.backends.remote.pending_claims import HealEntry, HeldLease, PlainClaim, ReleasedLease, by_record
+from awx_ratelimit.core.budget import Record, subject_of
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.joint_claim import Charge
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import EXACT_MAX
+from awx_ratelimit.errors import BackendUnavailable
+
+#: See "Creating tuples" in docs/hot-path.md.
+_new = tuple.__new__
+_NO_MOMENTS = Moments(0)
+_NONE = bigint(0)
+
+
+class Codec:
+    """Encodes and decodes for one owner of leases, which is one process. Any thread may use it.
+
+    `place` is the ``schema.prefix`` of the tables. `owner` is 16 random bytes.
+    """
+
+    def __init__(self, place: str, owner: bytes) -> None:
+        self.place = place
+        self._keys = Keys()
+        self._owner = int.from_bytes(owner[:8], signed=True), int.from_bytes(owner[8:], signed=True)
+        self._owner_bytes = bigint(self._owner[0]), bigint(self._owner[1])
+        #: For joint claims and settlements.
+        self.joint = JointCodec(self._keys, self._owner)
+        #: Returns an unused lease id. A claim gets its id before it is first sent and keeps it for each retry.
+        self.new_lease_id = count((int.from_bytes(owner) << SEQUENCE_BITS) + 1).__next__
+
+    def key(self, record: Record) -> bytes:
+        """The key of a record."""
+        return self._keys.digest(subject_of(record))
+
+    def slot(self, record: Record) -> int:
+        """All records share a call."""
+        del record
+        return 0
+
+    @staticmethod
+    def is_plain(plan: Plan) -> bool:
+        """Whether `acquire` takes `plan`. Raises InvalidLimit for too many rates."""
+        head_of(plan)
+        return plan.is_plain and not any(rate.period for rate in plan.rates)
+
+    @staticmethod
+    def check(charges: Sequence[Charge]) -> None:
+        """Raise InvalidLimit for a plan with too many rates."""
+        check_encodable(charges)
+
+    def acquire(
+        self, claims: Iterable[PlainClaim], released: Sequence[ReleasedLease] = (), now_ms: int | None = None
+    ) -> Call:
+        """Release the leases in `released`, then decide `claims`, in the given order and in one atomic step."""
+        claims = list(claims)
+        if len(claims) == 1 and len(released) <= 1:
+            call = self._acquire_one(claims[0], released, now_ms)
+            if call is not None:
+                return call
+        order, charges, place = self._keys.order, Charges(), 0
+        last: tuple[Plan | None, int] = None, 0
+        parts: dict[Place, tuple[list[int], list[int]]] = {}
+        for record, plan, cost, lease_id in claims:
+            if plan is not last[0] or cost != last[1]:
+                last, place = (plan, cost), charges.place_of(plain_charge(plan, cost), _NO_MOMENTS)
+            parts.setdefault(order(record), ([], []))[1].extend((lease_id & SEQUENCE, place))
+        for record, lease_id in released:
+            parts.setdefault(order(record), ([], []))[0].append(lease_id & SEQUENCE)
+        records, asked = sorted(parts), list[int]()
+        for each in records:
+            gone, claimed = parts[each]
+            asked += (len(claimed) // 2, len(gone), *gone, *claimed)
+        head = map(bigint, (checked_time(now_ms), *self._owner))
+        places = byteas([subject for subject, _ in records]), texts([scope for _, scope in records])
+        return Call(ACQUIRE_PLAIN, (*head, *places, bigints(asked), bigints(charges.numbers), texts(charges.heads)))
+
+    def _acquire_one(self, claim: PlainClaim, released: Sequence[ReleasedLease], now_ms: int | None) -> Call | None:
+        """`acquire` for a claim that one statement can decide; None for others."""
+        record, plan, cost, lease_id = claim
+        one = one_charge(plan, cost)
+        if one is None or not lease_id or record.__class__ is not str or any(lease[0] != record for lease in released):
+            return None
+        gone = bigint(released[0][1] & SEQUENCE) if released else _NONE
+        time = None if now_ms is None else bigint(checked_time(now_ms))
+        key = self._keys.digest(record)
+        return Call(ACQUIRE_ONE, (time, *self._owner_bytes, key, gone, bigint(lease_id & SEQUENCE), *one))
+
+    def parse_decisions(
+        self, claims: Iterable[PlainClaim], reply: Sequence[int], hold_times: HoldTimes, on_grant: OnGrant
+    ) -> list[Decision | BackendUnavailable]:
+        """The decisions in the reply to `acquire`, in order; an error for a record that is corrupt."""
+        claims = list(claims)
+        decisions: list[Any] = [None] * len(claims)
+        numbers: Sequence[int] = (0,)
+        if len(claims) > 1:
+            # The function decides the claims of one record after the other.
+            numbers = sorted(range(len(claims)), key=[self._keys.order(claim[0]) for claim in claims].__getitem__)
+        at = 0
+        for number in numbers if claims else ():
+            claim = claims[number]
+            subject, plan, cost, lease_id = claim
+            now_ms, code = reply[at : at + 2]
+            if code:
+                decisions[number] = damaged(self.key(subject), code)
+                at += 2
+                continue
+            exceeded, held, end = reply[at + 2], reply[at + 3], at + 4 + 2 * len(plan.rates)
+            levels = list(reply[at + 4 : end])
+            at = end
+            lease, holder = 0, None
+            wait_ms = hold_times.slot_wait_ms(plan) if exceeded & plan.slot_bit else 0
+            if lease_id and not exceeded & plan.enforced:
+                lease = lease_id if plan.slot_bit and not exceeded & plan.slot_bit else 0
+                holder = on_grant(claim, now_ms, lease)
+            answer = (subject, plan, cost, now_ms, exceeded, levels, held, lease, holder, wait_ms)
+            decisions[number] = _new(Decision, answer)
+        return decisions
+
+    def renew(self, held: Iterable[HeldLease], settled_below: int = 0, now_ms: int | None = None) -> Call:
+        """Extend the leases in `held` by their ttl. A lost lease is taken again if a slot is free.
+
+        The function also ends this owner's leases on the same records that are not in `held` and have an id below
+        `settled_below`: their release was lost. It must not exceed the id of a claim in flight; 0 ends none.
+        """
+        records, numbers, groups = Records(self._keys), list[int](), by_record(held)
+        for record in groups:
+            records.add(record, wanted=True)
+        records.sort()
+        for record in sorted(groups, key=records.number):
+            for _, plan, lease_id, granted_at_ms in groups[record]:
+                assert plan.concurrency is not None
+                ttl_ms, slots = min(plan.concurrency.ttl_ms, MAX_TTL_MS), min(plan.slots, EXACT_MAX)
+                numbers += (records.number(record), lease_id & SEQUENCE, slots, ttl_ms, ends_ms(plan, granted_at_ms))
+        head = (checked_time(now_ms), *self._owner, settled_below & SEQUENCE)
+        return Call(RENEW, (*map(bigint, head), byteas(records.subjects), texts(records.scopes), bigints(numbers)))
+
+    def parse_renewals(self, held: Iterable[HeldLease], reply: Sequence[int]) -> list[tuple[HeldLease, Renewal]]:
+        """The results in the reply to `renew`."""
+        groups = by_record(held)
+        ordered = [lease for record in sorted(groups, key=self._keys.order) for lease in groups[record]]
+        return [(lease, Renewal(answer)) for lease, answer in zip(ordered, reply, strict=True)]
+
+    def heal(
+        self,
+        entries: Sequence[HealEntry],
+        heal_id: bytes,
+        now_ms: int | None = None,
+        moments: Moments | None = None,
+    ) -> Call:
+        """Add the debts in `entries`, up to each capacity, and enter their leases. Nothing is refused.
+
+        Repeating the call with the same unique `heal_id` within an hour changes nothing. A record may appear twice.
+        """
+        records, charges, numbers = Records(self._keys), Charges(), list[int]()
+        for record, _, _, _ in entries:
+            records.add(record, wanted=True)
+        records.sort()
+        seen: dict[Record, int] = {}
+        for record, plan, debts, leases in entries:
+            place = charges.place_of(plain_charge(plan, 0), moments or _NO_MOMENTS)
+            seen[record] = seen.get(record, -1) + 1
+            numbers += (records.number(record), place, seen[record], len(leases))
+            numbers += [debt for _, debt in zip(plan.rates, debts, strict=True)]
+            for lease_id, granted_at_ms in leases:
+                numbers += (lease_id & SEQUENCE, ends_ms(plan, granted_at_ms))
+        head = (*map(bigint, (checked_time(now_ms), *self._owner)), heal_id)
+        places = byteas(records.subjects), texts(records.scopes)
+        return Call(HEAL, (*head, *places, bigints(numbers), bigints(charges.numbers), texts(charges.heads)))
+
+    def parse_heal(self, entries: Sequence[HealEntry], reply: Sequence[int]) -> list[bool | BackendUnavailable]:
+        """The results in the reply to `heal`, in order: True, False if it was done before, or an error."""
+        return [
+            damaged(self.key(record), answer) if answer < 0 else bool(answer)
+            for (record, *_), answer in zip(entries, reply, strict=True)
+        ]
+
+    def reset_scope(self, record: Record, now_ms: int | None = None) -> Call:
+        """Clear the debts of one record, but never its leases."""
+        del now_ms
+        return Call(RESET, (self.key(record), self._keys.scope(record).encode()))
+
+    def reset(self, subject: str, scopes: Sequence[bytes] = (), now_ms: int | None = None) -> Call:
+        """Clear the debts of `subject` in every scope, but never its leases."""
+        del scopes, now_ms
+        return Call(RESET, (self.key(subject), None))
+
+    @staticmethod
+    def missing_scopes(subject: str, reply: Any) -> list[bytes]:
+        """None: `reset` clears all scopes."""
+        del subject, reply
+        return []

@@ -1,0 +1,150 @@
+"""One connection to a database, which runs calls of functions, each in a transaction of its own.
+
+A call that the server may have run is never sent twice. What it rolled back is sent again. After anything but a
+complete reply, the connection is closed, because the next reply on it could belong to an earlier call.
+
+Nothing depends on the state of a session, so a pooler may give each transaction another connection.
+"""
+
+import select
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg import pq
+
+from awx_ratelimit.backends.postgres.arrays import read_bigints
+from awx_ratelimit.backends.postgres.schema import Call, statement
+from awx_ratelimit.backends.postgres.server import CLIENT_ERRORS, Refusal, Server, await_socket, close_quietly
+from awx_ratelimit.backends.remote.replies import Reply, not_sent_error
+from awx_ratelimit.runtime.deadlines import Deadline
+
+_BINARY = pq.Format.BINARY
+#: How often a call that was rolled back because of others is sent again. Its time bounds it too.
+MAX_TRIES = 100
+
+
+def send_call(connection: Any, server: Server, call: Call) -> None:
+    """Begin to send `call`."""
+    function, parameters, _ = call
+    connection.send_query_params(
+        statement(server.place, function), parameters, function.types, [_BINARY] * len(parameters), _BINARY
+    )
+
+
+def read_outcome(connection: Any) -> Any:
+    """The reply that has arrived: numbers, or a Refusal."""
+    outcome: Any = None
+    while (result := connection.get_result()) is not None:
+        if result.status == pq.ExecStatus.TUPLES_OK:
+            outcome = read_bigints(result.get_value(0, 0) or b"")
+        else:
+            code = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+            outcome = Refusal(code, result.error_message.decode(errors="replace").strip())
+    if outcome is None or (isinstance(outcome, Refusal) and not outcome.code):
+        raise psycopg.OperationalError(connection.error_message.decode(errors="replace").strip() or "connection lost")
+    return outcome
+
+
+class Connection:
+    """Runs the calls of threads, one at a time. It opens on first use."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._lock = threading.Lock()
+        self._deadline = Deadline()
+        self._connection: Any = None
+        self._closings = 0
+
+    def run(self, calls: Sequence[Call], until_s: float | None = None) -> list[Reply]:
+        """The reply to each call. Raises BackendUnavailable if there are none.
+
+        Everything, including opening the connection, ends by `until_s` or within the server's timeout.
+        """
+        until_s = until_s or time.monotonic() + self._server.timeout_s
+        take = partial(self._lock.acquire, timeout=max(0.0, until_s - time.monotonic()))
+        # A loop with one turn: between `acquire` and `try`, a signal handler could raise and leave the lock taken.
+        for _ in iter(take, False):
+            try:
+                if not self._deadline.begin(until_s):
+                    break
+                return self._run(calls)
+            finally:
+                self._lock.release()
+        raise not_sent_error(f"late: postgresql at {self._server.name} is still busy with the previous call")
+
+    def _run(self, calls: Sequence[Call]) -> list[Reply]:
+        try:
+            return [self._reply(call) for call in calls]
+        except BaseException as error:
+            self._drop()
+            if isinstance(error, CLIENT_ERRORS):
+                raise self._server.explain(error) from error
+            raise
+
+    def _reply(self, call: Call) -> Reply:
+        has_migrated = False
+        for _ in range(MAX_TRIES):
+            outcome = self._exchange(call)
+            if not isinstance(outcome, Refusal):
+                return outcome
+            if outcome.ends_connection:
+                self._drop()
+            if outcome.is_unknown and not has_migrated:
+                has_migrated = True
+                self._server.migrate_within(self._deadline.left_s())
+                self._deadline.resume()
+            elif not outcome.may_succeed:
+                break
+        return self._server.explain(outcome)
+
+    def _exchange(self, call: Call) -> Any:
+        connection = self._open()
+        self._deadline.resume()
+        send_call(connection, self._server, call)
+        while connection.flush():
+            await_socket(connection.socket, self._deadline, writing=True)
+        while connection.is_busy():
+            await_socket(connection.socket, self._deadline)
+            connection.consume_input()
+        return read_outcome(connection)
+
+    def _open(self) -> Any:
+        if self._connection is not None and not _is_dead(self._connection):
+            return self._connection
+        self._drop()
+        closings = self._closings
+        connection = self._server.open(self._deadline)
+        if closings != self._closings:
+            close_quietly(connection)
+            raise ConnectionAbortedError("the connection was closed while it was opened")
+        self._connection = connection
+        return connection
+
+    def _drop(self) -> None:
+        """Close the connection without waiting for the server."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            close_quietly(connection)
+
+    def close(self) -> None:
+        """Close the connection; the next call opens a new one."""
+        self._closings += 1
+        self._drop()
+
+
+def _is_dead(connection: Any) -> bool:
+    """Whether the server has closed an idle connection. Never waits."""
+    poller = select.poll()
+    poller.register(connection.socket, select.POLLIN)
+    if not poller.poll(0):
+        return bool(connection.status != pq.ConnStatus.OK)
+    try:
+        # Perhaps a notice.
+        connection.consume_input()
+    except psycopg.Error:
+        return True
+    return bool(connection.status != pq.ConnStatus.OK) or bool(poller.poll(0))

@@ -1,0 +1,91 @@
+"""The tables and functions in the database, and their migrations.
+
+Each function has the number of its version in its name, so that processes of two versions can share limits while one
+replaces the other.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from hashlib import blake2b
+from importlib.resources import files
+from typing import Final, NamedTuple
+
+from awx_ratelimit.backends.postgres.arrays import BIGINT, BIGINTS, BOOLEAN, BOOLEANS, BYTEA, BYTEAS, TEXT, TEXTS
+from awx_ratelimit.core.validation import describe
+
+#: The files of each version, and what must run for it, in order.
+_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    ("tables", "state", "open_claims", "acquire", "plain", "leases", "settle", "heal"),
+)
+VERSION: Final = len(_MIGRATIONS)
+_is_name = re.compile(r"[a-z_][a-z0-9_]{0,30}").fullmatch
+
+
+class Function(NamedTuple):
+    """A function in the database: its name, and the types of its parameters."""
+
+    name: str
+    types: tuple[int, ...]
+
+
+ACQUIRE: Final = Function(
+    "acquire_1", (BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BOOLEANS, BIGINTS, BIGINTS, BIGINTS, TEXTS)
+)
+ACQUIRE_PLAIN: Final = Function("acquire_plain_1", (BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BIGINTS, BIGINTS, TEXTS))
+ACQUIRE_ONE: Final = Function("acquire_one_1", (BIGINT, BIGINT, BIGINT, BYTEA, *(BIGINT,) * 12, BIGINTS, TEXT))
+RENEW: Final = Function("renew_1", (BIGINT, BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BIGINTS))
+RESET: Final = Function("reset_1", (BYTEA, TEXT))
+SETTLE: Final = Function(
+    "settle_1",
+    (BIGINT, BIGINT, BIGINT, BIGINT, BOOLEAN, BOOLEAN, BIGINT, BYTEAS, TEXTS, TEXTS, BIGINTS, TEXTS, BIGINTS),
+)
+HEAL: Final = Function("heal_1", (BIGINT, BIGINT, BIGINT, BYTEA, BYTEAS, TEXTS, BIGINTS, BIGINTS, TEXTS))
+
+
+class Call(NamedTuple):
+    """One call of a function. `keys` say which server it is for."""
+
+    function: Function
+    parameters: Sequence[bytes | None]
+    keys: Sequence[bytes] = (b"",)
+
+
+def checked_place(schema: str, prefix: str) -> str:
+    """``schema.prefix``, where limits are. Raises TypeError or ValueError for a name that no table can have."""
+    for what, name in (("schema", schema), ("prefix", prefix)):
+        if not isinstance(name, str):
+            raise TypeError(f"{what}: expected a string such as 'awx', got {describe(name)}")
+        if not _is_name(name):
+            raise ValueError(f"{what}: expected 1 to 31 of a-z, 0-9 and _, not beginning with a digit, got {name!r}")
+    return f"{schema}.{prefix}"
+
+
+@cache
+def statement(place: str, function: Function) -> bytes:
+    """The statement that calls `function`. It returns one bigint[]."""
+    parameters = ", ".join(f"${number}" for number in range(1, len(function.types) + 1))
+    return f"SELECT {_name(place, function.name)}({parameters})".encode()
+
+
+def migration(place: str, version: int) -> str:
+    """The statements that lead to `version`, from the version before."""
+    folder = files(__package__) / "sql"
+    text = "\n".join(folder.joinpath(f"{name}.sql").read_text("utf-8") for name in _MIGRATIONS[version - 1])
+    text = text.replace("@schema", f'"{place.partition(".")[0]}"')
+    return re.sub(r"@(\w+)", lambda found: _name(place, found[1]), text)
+
+
+def versions_table(place: str) -> str:
+    """The name of the table of the versions that were installed."""
+    return _name(place, "versions")
+
+
+def lock_number(place: str) -> int:
+    """The advisory lock that a migration holds."""
+    return int.from_bytes(blake2b(f"awx_ratelimit {place}".encode(), digest_size=8).digest(), signed=True)
+
+
+def _name(place: str, name: str) -> str:
+    schema, prefix = place.split(".")
+    return f'"{schema}"."{prefix}_{name}"'

@@ -155,7 +155,7 @@ check: $(READY)
 # Ratios beside the peers, in an environment of their own; results in benchmarks/results/.
 bench: SHELL := bash
 bench: .SHELLFLAGS := -o pipefail -c
-bench: .venv-bench/.ready redis-server valgrind
+bench: .venv-bench/.ready redis-server postgresql valgrind
 	.venv-bench/bin/python -m pytest benchmarks --override-ini python_files='bench_*.py' --override-ini python_functions='bench_*' \
 		--override-ini filterwarnings=default --override-ini timeout=600 --benchmark-json .venv-bench/result.json --benchmark-columns median,iqr,rounds --quiet
 	.venv-bench/bin/python -m benchmarks.report .venv-bench/result.json benchmarks/results/measured.md
@@ -167,6 +167,7 @@ bench: .venv-bench/.ready redis-server valgrind
 	.venv-bench/bin/python -m benchmarks.bench_loadtest | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_servers | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_redis | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_postgres | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_outages 2>/dev/null | tee -a benchmarks/results/measured.md
 
 # The chart of docs/hot-path.md, from the last counts of `make bench`.

@@ -144,11 +144,15 @@ class Postgres:
         self._guard.communicate()
         self.start()
 
+    def pids(self) -> list[int]:
+        """Its processes: one for each connection, and others."""
+        assert self._process is not None
+        return [self._process.pid, *_children(self._process.pid)]
+
     @contextmanager
     def hanging(self) -> Iterator[None]:
         """A server that accepts connections and never responds, during a block."""
-        assert self._process is not None
-        pids = [self._process.pid, *_children(self._process.pid)]
+        pids = self.pids()
         try:
             _signal(pids, signal.SIGSTOP)
             yield

@@ -1,0 +1,108 @@
+"""Runs real processes against a real server on this machine."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Timer
+
+from benchmarks.fleet.running import RunningServer, used_s
+from benchmarks.fleet.worker import Work
+
+_ROOT = Path(__file__).parents[2]
+#: After all processes are ready.
+_START_S = 0.3
+#: Programs are still running when they are looked at.
+_EARLY_S = 0.1
+_PATIENCE_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What real processes did. `others` is the share of this machine that other programs used meanwhile."""
+
+    claims_s: float
+    p50_s: float
+    p99_s: float
+    others: float
+    local: int
+    admitted_s: dict[int, list[float]]
+
+
+def observe(work: Work, processes: int, server: RunningServer, during: Sequence[tuple[float, int]] = ()) -> Observed:
+    """Let so many processes do `work`. `during`: signals to the server, with the seconds after the begin."""
+    programs = [_start(replace(work, seed=work.seed + 100 * number)) for number in range(processes)]
+    begin_s = _begin(programs)
+    for after_s, number in during:
+        Timer(begin_s + after_s - time.monotonic(), _signal, (server.pids(), number)).start()
+    time.sleep(max(0.0, begin_s + work.warm_up_s - time.monotonic()))
+    before = _machine(), _used(programs, server)
+    time.sleep(work.seconds - _EARLY_S)
+    after = _machine(), _used(programs, server)
+    done = [json.loads(program.communicate(timeout=_PATIENCE_S)[0]) for program in programs]
+    total_s, busy_s = (now - then for now, then in zip(after[0], before[0], strict=True))
+    others = max(0.0, busy_s - (after[1] - before[1])) / total_s
+    took_us = sorted(taken for each in done for taken in each["took_us"])
+    admitted: dict[int, list[float]] = {}
+    for each in done:
+        for subject, times_s in each["admitted_s"].items():
+            admitted.setdefault(int(subject), []).extend(times_s)
+    return Observed(
+        len(took_us) / work.seconds,
+        took_us[len(took_us) // 2] / 1e6,
+        took_us[len(took_us) * 99 // 100] / 1e6,
+        others,
+        sum(each["local"] for each in done),
+        admitted,
+    )
+
+
+def _begin(programs: Sequence["subprocess.Popen[bytes]"]) -> float:
+    """Let all programs begin at the same time, as soon as all are ready. Returns that time of the monotonic clock."""
+    for program in programs:
+        assert program.stdout is not None, "it is a pipe"
+        if program.stdout.readline() != b"ready\n":
+            raise SystemExit("a worker did not start")
+    begin_s = time.monotonic() + _START_S
+    for program in programs:
+        assert program.stdin is not None, "it is a pipe"
+        program.stdin.write(f"{begin_s}\n".encode())
+        program.stdin.flush()
+    return begin_s
+
+
+def _start(work: Work) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "benchmarks.fleet.worker", work.to_json()]
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+    # What a guard logs about an outage is expected.
+    return subprocess.Popen(
+        command,
+        cwd=_ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _signal(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _machine() -> tuple[float, float]:
+    """The processor time of this machine, and how much of it was used, also by other machines on the same host."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    ticks = os.sysconf("SC_CLK_TCK")
+    idle = fields[3] + fields[4]
+    return sum(fields) / ticks, (sum(fields) - idle) / ticks
+
+
+def _used(programs: Sequence["subprocess.Popen[bytes]"], server: RunningServer) -> float:
+    return sum(server.used_s().values()) + sum(used_s(program.pid) for program in programs)

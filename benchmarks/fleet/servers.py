@@ -1,0 +1,216 @@
+"""Servers that decide calls of claims: Redis, which has one thread, and PostgreSQL, which locks rows."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import inf
+from typing import Any
+
+from benchmarks.fleet.costs import ServerCosts
+from benchmarks.fleet.events import Cores, Simulation
+from benchmarks.fleet.subjects import Buckets
+
+#: The record of a budget that all claims share.
+SERVICE = -1
+#: The subjects that claim most often. Calls hardly ever meet at the rows of others.
+LOCKED = 1_000
+
+
+@dataclass(slots=True)
+class Claim:
+    """A claim of a process, and its answer. `is_done`: its caller goes on.
+
+    On a cluster, the budget of the service is a second part, which is sent after the first.
+    """
+
+    begun_s: float
+    subject: int
+    server: int
+    ticket: int = 0
+    failures: int = 0
+    is_done: bool = False
+    is_part: bool = False
+    wait_ms: int = 0
+
+
+@dataclass(slots=True)
+class Call:
+    """What one call carries. `replied` is called when its reply has arrived at the process."""
+
+    replied: Callable[[], Any]
+    claims: Sequence[Claim] = ()
+    releases: int = 0
+    owed: Sequence[tuple[int, int]] = ()
+    connects: bool = False
+    #: The rows to lock that other calls may lock too. The last one is the next.
+    rows: list[int] = field(default_factory=list)
+
+
+class Server:
+    """What both kinds share. Claims are decided if there are buckets; otherwise all are allowed."""
+
+    def __init__(
+        self, simulation: Simulation, cores: Cores, costs: ServerCosts, wire_s: float, buckets: Buckets | None = None
+    ) -> None:
+        self._simulation = simulation
+        self._cores = cores
+        self._costs = costs
+        self._wire_s = wire_s
+        self.buckets = buckets
+        self.calls = 0
+        self.used_s = 0.0
+        self.slowness = 1.0
+        self._is_stopped = False
+        self._held: list[Callable[[], Any]] = []
+
+    def submit(self, call: Call) -> None:
+        """A process sends a call now."""
+        self._simulation.after(self._wire_s, partial(self._arrive, call))
+
+    def _arrive(self, call: Call) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """It receives calls, and does nothing, until `resume`."""
+        self._is_stopped = True
+
+    def resume(self) -> None:
+        """It goes on where it has stopped."""
+        self._is_stopped = False
+        held, self._held = self._held, []
+        for act in held:
+            act()
+
+    def take_over(self, states: dict[int, tuple[int, int]]) -> None:
+        """A replica with these states takes its place. It knows nothing of the calls that were not answered."""
+        self._is_stopped = False
+        self._held.clear()
+        self._forget_calls()
+        if self.buckets is not None:
+            self.buckets.states = states
+
+    def _forget_calls(self) -> None:
+        raise NotImplementedError
+
+    def _run(self, work_s: float, then: Callable[[], Any]) -> None:
+        work_s *= self.slowness
+        self.used_s += work_s
+        self._cores.run(work_s, partial(self._unless_stopped, then))
+
+    def _unless_stopped(self, act: Callable[[], Any]) -> None:
+        if self._is_stopped:
+            self._held.append(act)
+        else:
+            act()
+
+    def _work_s(self, call: Call) -> float:
+        costs = self._costs
+        if call.connects:
+            return costs.connect_s
+        if call.owed:
+            return costs.call.fixed_s + costs.heal_s * len(call.owed)
+        if not call.claims:
+            return costs.release(call.releases)
+        parts = sum(claim.is_part for claim in call.claims) if costs.part_s else 0
+        return costs.call(len(call.claims)) + parts * (costs.part_s - costs.call.each_s)
+
+    def _answer(self, call: Call) -> None:
+        """Decide a call, and send the reply."""
+        self.calls += 1
+        if self.buckets is not None:
+            now_s = self._simulation.now_s
+            if call.owed:
+                self.buckets.add(call.owed, now_s)
+            for claim in call.claims:
+                if not claim.is_part:
+                    claim.wait_ms = self.buckets.charge(claim.subject, now_s)
+        self._simulation.after(self._wire_s, call.replied)
+
+
+class Redis(Server):
+    """One thread. In a turn it runs the calls that have arrived, at most `turn_calls`, and then sends the replies."""
+
+    def __init__(self, *given: Any, turn_calls: float = inf) -> None:
+        super().__init__(*given)
+        self._turn_calls = turn_calls
+        self._waiting: deque[Call] = deque()
+        self._is_busy = False
+
+    def _arrive(self, call: Call) -> None:
+        self._waiting.append(call)
+        if not self._is_busy:
+            self._is_busy = True
+            self._unless_stopped(self._turn)
+
+    def _forget_calls(self) -> None:
+        self._waiting.clear()
+        self._is_busy = False
+
+    def _turn(self) -> None:
+        self._is_busy = bool(self._waiting)
+        if self._is_busy:
+            calls = [self._waiting.popleft() for _ in range(int(min(self._turn_calls, len(self._waiting))))]
+            self._run(sum(map(self._work_s, calls)), partial(self._end, calls))
+
+    def _end(self, calls: list[Call]) -> None:
+        for call in calls:
+            self._answer(call)
+        self._turn()
+
+
+class Postgres(Server):
+    """A process for each connection. A call locks its rows one after another, in one order, until it has committed.
+
+    With a `service`, the row of that budget is locked first.
+    """
+
+    def __init__(self, *given: Any, has_service: bool = False) -> None:
+        super().__init__(*given)
+        self._has_service = has_service
+        #: The calls that wait for each locked row.
+        self._locks: dict[int, deque[Callable[[], Any]]] = {}
+
+    def _arrive(self, call: Call) -> None:
+        if not call.claims:
+            self._run(self._work_s(call), partial(self._answer, call))
+            return
+        # The order of the rows has nothing to do with how often their subjects claim.
+        call.rows = sorted({each.subject for each in call.claims if each.subject < LOCKED}, key=_order)
+        if self._has_service:
+            call.rows.append(SERVICE)
+        self._run(self._costs.call.fixed_s / 2, partial(self._lock_next, call, []))
+
+    def _forget_calls(self) -> None:
+        self._locks.clear()
+
+    def _lock_next(self, call: Call, locked: list[int]) -> None:
+        """Lock the next row and decide its claims; commit after the last one."""
+        work_s = self._costs.call.each_s * len(call.claims)
+        if not call.rows:
+            # Half of a call is before the first row, and half is its commit.
+            left_s = self._costs.call.fixed_s / 2 + (0.0 if locked else work_s)
+            self._run(left_s, partial(self._commit, call, locked))
+            return
+        # The other rows of the batch are decided in between.
+        work_s /= len(locked) + len(call.rows)
+        row = call.rows.pop()
+        locked.append(row)
+        decide = partial(self._run, work_s, partial(self._lock_next, call, locked))
+        if row in self._locks:
+            self._locks[row].append(partial(self._run, self._costs.lock_s, decide))
+        else:
+            self._locks[row] = deque()
+            decide()
+
+    def _commit(self, call: Call, locked: list[int]) -> None:
+        for row in locked:
+            if self._locks[row]:
+                self._locks[row].popleft()()
+            else:
+                del self._locks[row]
+        self._answer(call)
+
+
+def _order(subject: int) -> int:
+    return subject * 2_654_435_761 & 0xFFFFFFFF

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from tests.machine import eventually
 from tests.pgbouncer import running_pgbouncer
@@ -11,6 +12,7 @@ from tests.postgres_servers import Postgres
 
 from awx_ratelimit import AsyncLimiter, Budget, Decision, Limiter, Plan
 from awx_ratelimit.backends.postgres import AsyncPostgresBackend, PostgresBackend
+from awx_ratelimit.backends.postgres.routing import route_to
 
 PLAN = Plan.of("p", per_minute=1_000, per_month=100_000, concurrent=400)
 
@@ -61,3 +63,21 @@ def test_threads_and_tasks_behind_a_pooler(url: str) -> None:
         limiter.renew_leases()
         assert limiter.health()["lost_leases"] == 0
         limiter.close()
+
+
+def test_prepared_statements_that_a_pooler_loses(url: str) -> None:
+    """If a pooler gives a call another connection than the one that has prepared it, it is sent again and runs once."""
+    route = route_to(url, timeout_ms=20_000, schema="awx", prefix="limits")
+    limiter = Limiter(PostgresBackend(route))
+    with psycopg.connect(url) as other:
+        # It keeps one of the two connections until the transaction ends.
+        other.execute("SELECT 1")
+        allowed = [limiter.acquire("s", PLAN, 2).allowed for _ in range(5)]
+    allowed += [limiter.acquire("s", PLAN, 2).allowed for _ in range(5)]
+
+    used = in_use(limiter)
+    limiter.close()
+    (server,) = route.servers()
+    assert allowed == [True] * 10
+    assert used == [20, 10]
+    assert server.is_pooled is True

@@ -12,12 +12,12 @@ from tests import strategies
 from tests.postgres_servers import Postgres
 from tests.property.test_redis_decisions import Case, Stored, cases, expected, moments_ms, near, stored
 
-from awx_ratelimit import Concurrency, Plan
+from awx_ratelimit import Concurrency, Decision, Plan
 from awx_ratelimit.backends.postgres.codec import Codec
 from awx_ratelimit.backends.postgres.connection import Connection
 from awx_ratelimit.backends.postgres.plan_encoding import limit_line
 from awx_ratelimit.backends.postgres.server import Server, server_at
-from awx_ratelimit.backends.remote.encoding import MAX_TIME_MS
+from awx_ratelimit.backends.remote.encoding import MAX_TIME_MS, SEQUENCE
 from awx_ratelimit.backends.remote.replies import raise_error
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.joint_claim import Charge
@@ -26,6 +26,7 @@ from awx_ratelimit.core.settlement import NOTHING, corrections, unfilled
 PLACE = "awx.limits"
 CODEC = Codec(PLACE, os.urandom(16))
 KEEP_MS = 2**62
+TTL_MS = 30_000
 INSERT = b"INSERT INTO awx.limits_records VALUES (%s, '', %s, %s, %s, 0, %s, %s, %s, %s, '{}')"
 
 
@@ -57,6 +58,20 @@ class Database:
         statement = "SELECT levels, kept_levels FROM awx.limits_records WHERE subject = %s"
         row: Any = self._writer.execute(statement, (CODEC.key(subject),)).fetchone()
         return row[0], row[1]
+
+    def hold(self, subject: str, lease_id: int, now_ms: int) -> None:
+        """Enter a lease."""
+        lease = [*CODEC._owner, lease_id & SEQUENCE, now_ms + TTL_MS, TTL_MS, 0]
+        statement = (
+            "UPDATE awx.limits_records SET leases = %s::bigint[], lapse_ms = %s, renewed_ms = %s WHERE subject = %s"
+        )
+        self._writer.execute(statement, (lease, now_ms + TTL_MS, now_ms, CODEC.key(subject)))
+
+    def held(self, subject: str) -> list[int]:
+        """The sequences of the leases of a record."""
+        statement = "SELECT leases FROM awx.limits_records WHERE subject = %s"
+        row: Any = self._writer.execute(statement, (CODEC.key(subject),)).fetchone()
+        return row[0][2::6] if row else []
 
     def run(self, call: Any) -> Any:
         """The reply to a call."""
@@ -106,9 +121,9 @@ def test_decision(database: Database, data: st.DataObject, now_ms: int, passed_m
 
 @st.composite
 def single_claims(draw: st.DrawFn, now_ms: int) -> Case:
-    """A claim of two continuous rates and perhaps slots, all enforced: one statement decides it if it fits."""
+    """A claim of a few continuous rates and perhaps slots, all enforced: one UPDATE decides it if it fits."""
     rates = []
-    for name in ("minute", "day"):
+    for name in ("minute", "hour", "day")[: draw(st.sampled_from((1, 2, 2, 3)))]:
         any_rate = strategies.rates(name) | strategies.extreme_rates(name)
         rates.append(draw(any_rate.filter(lambda rate: not rate.calendar and not rate.shadow)))
     plan = Plan("p", tuple(rates), draw(st.none() | st.just(Concurrency(2))))
@@ -126,6 +141,27 @@ def test_single_claim(database: Database, data: st.DataObject, now_ms: int, pass
     answers = [*ask(database, [case], now_ms), *ask(database, [case], later_ms, look=True)]
 
     assert answers == [*expected(case, now_ms, later_ms)]
+
+
+@strategies.with_examples(100)
+@given(data=st.data(), now_ms=moments_ms, passed_ms=st.integers(0, 10**6))
+def test_released_slot(database: Database, data: st.DataObject, now_ms: int, passed_ms: int) -> None:
+    """A claim that is sent with a release of the only slot gets it, and has the integers of the core."""
+    case, later_ms = data.draw(single_claims(now_ms)), min(now_ms + passed_ms, MAX_TIME_MS)
+    case = case._replace(plan=Plan("p", case.plan.rates, Concurrency(1)))
+    gone, lease_id = CODEC.new_lease_id(), CODEC.new_lease_id()
+    database.write({"0": (case.front, case.tail)})
+    database.hold("0", gone, now_ms)
+
+    claim = "0", case.plan, case.cost, lease_id
+    reply = database.run(CODEC.acquire([claim], [("0", gone)], now_ms))
+    (decision,) = CODEC.parse_decisions([claim], reply, HoldTimes(), lambda *_: CODEC)
+    assert isinstance(decision, Decision)
+    held = database.held("0")
+    answers = [(decision.exceeded, list(decision.levels)), *ask(database, [case], later_ms, look=True)]
+
+    assert answers == [*expected(case, now_ms, later_ms)]
+    assert held == ([lease_id & SEQUENCE] if decision.allowed else [])
 
 
 @strategies.with_examples(60)

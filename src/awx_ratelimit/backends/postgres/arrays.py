@@ -3,7 +3,7 @@
 Text would cost the server and this process more: a call has hundreds of numbers.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from struct import Struct
 
@@ -11,6 +11,8 @@ _HEADER = Struct("!iiiii")
 _EMPTY = Struct("!iii")
 _LENGTH = Struct("!i")
 _BOOLEAN, _BYTEA, _BIGINT, _TEXT = 16, 17, 20, 25
+#: The format of all parameters and replies.
+BINARY = 1
 #: The types of the arrays, as parameters.
 BOOLEANS, BYTEAS, BIGINTS, TEXTS = 1000, 1001, 1016, 1009
 #: The types of single parameters.
@@ -26,6 +28,13 @@ def bigints(numbers: Sequence[int]) -> bytes:
     elements = [8] * (2 * count)
     elements[1::2] = numbers
     return _packing(count).pack(1, 0, _BIGINT, count, 1, *elements)
+
+
+def lease_encoder(owner_1: int, owner_2: int) -> Callable[[int], bytes]:
+    """A function that encodes a sequence number as the bigint[] of a lease: its owner, and this number."""
+    # Once for each claim: only the last element changes.
+    prefix, pack = bigints((owner_1, owner_2, 0))[:-8], _NUMBER.pack
+    return lambda sequence: prefix + pack(sequence)
 
 
 def booleans(values: Sequence[bool]) -> bytes:

@@ -6,9 +6,9 @@ most `MAX_TIME_MS` away from it. None means the server's own time.
 
 from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, TypeAlias
 
-from awx_ratelimit.backends.postgres.arrays import bigint, bigints, byteas, texts
+from awx_ratelimit.backends.postgres.arrays import bigint, bigints, byteas, lease_encoder, texts
 from awx_ratelimit.backends.postgres.joint_codec import JointCodec, damaged
 from awx_ratelimit.backends.postgres.keys import Keys, Place, Records
 from awx_ratelimit.backends.postgres.plan_encoding import (
@@ -17,10 +17,10 @@ from awx_ratelimit.backends.postgres.plan_encoding import (
     check_encodable,
     checked_time,
     head_of,
-    one_charge,
     plain_charge,
+    single_functions,
 )
-from awx_ratelimit.backends.postgres.schema import ACQUIRE_ONE, ACQUIRE_PLAIN, HEAL, RENEW, RESET, Call
+from awx_ratelimit.backends.postgres.schema import ACQUIRE_PLAIN, HEAL, RENEW, RESET, Call, Statement, statement
 from awx_ratelimit.backends.remote.dialect import OnGrant, Renewal
 from awx_ratelimit.backends.remote.encoding import SEQUENCE, SEQUENCE_BITS, Moments, ends_ms
 from awx_ratelimit.backends.remote.pending_claims import HealEntry, HeldLease, PlainClaim, ReleasedLease, by_record
@@ -28,14 +28,15 @@ from awx_ratelimit.core.budget import Record, subject_of
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.joint_claim import Charge
-from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
 from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.errors import BackendUnavailable
 
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
 _NO_MOMENTS = Moments(0)
-_NONE = bigint(0)
+#: See SingleFunctions.
+_Singles: TypeAlias = tuple[Statement, Statement | None]
 
 
 class Codec:
@@ -48,9 +49,10 @@ class Codec:
         self.place = place
         self._keys = Keys()
         self._owner = int.from_bytes(owner[:8], signed=True), int.from_bytes(owner[8:], signed=True)
-        self._owner_bytes = bigint(self._owner[0]), bigint(self._owner[1])
+        self._lease = lease_encoder(*self._owner)
+        self._statements: dict[tuple[int, int], tuple[_Singles | None, Plan]] = {}
         #: For joint claims and settlements.
-        self.joint = JointCodec(self._keys, self._owner)
+        self.joint = JointCodec(place, self._keys, self._owner)
         #: Returns an unused lease id. A claim gets its id before it is first sent and keeps it for each retry.
         self.new_lease_id = count((int.from_bytes(owner) << SEQUENCE_BITS) + 1).__next__
 
@@ -98,49 +100,68 @@ class Codec:
             asked += (len(claimed) // 2, len(gone), *gone, *claimed)
         head = map(bigint, (checked_time(now_ms), *self._owner))
         places = byteas([subject for subject, _ in records]), texts([scope for _, scope in records])
-        return Call(ACQUIRE_PLAIN, (*head, *places, bigints(asked), bigints(charges.numbers), texts(charges.heads)))
+        return Call(
+            statement(self.place, ACQUIRE_PLAIN),
+            (*head, *places, bigints(asked), bigints(charges.numbers), texts(charges.heads)),
+        )
 
     def _acquire_one(self, claim: PlainClaim, released: Sequence[ReleasedLease], now_ms: int | None) -> Call | None:
-        """`acquire` for a claim that one statement can decide; None for others."""
+        """`acquire` for a claim that one UPDATE can decide; None for others."""
         record, plan, cost, lease_id = claim
-        one = one_charge(plan, cost)
-        if one is None or not lease_id or record.__class__ is not str or any(lease[0] != record for lease in released):
+        known = self._statements.get((id(plan), cost)) or self._add_statements(plan, cost)
+        if known[0] is None or not lease_id or record.__class__ is not str:
             return None
-        gone = bigint(released[0][1] & SEQUENCE) if released else _NONE
-        time = None if now_ms is None else bigint(checked_time(now_ms))
-        key = self._keys.digest(record)
-        return Call(ACQUIRE_ONE, (time, *self._owner_bytes, key, gone, bigint(lease_id & SEQUENCE), *one))
+        time = bigint(checked_time(now_ms))
+        if not released:
+            return Call(known[0][0], (self._keys.digest(record), self._lease(lease_id & SEQUENCE), time))
+        ((gone_record, gone_id),), replacing = released, known[0][1]
+        if replacing is None or gone_record != record:
+            return None
+        gone, sequence = self._lease(gone_id & SEQUENCE), bigint(lease_id & SEQUENCE)
+        return Call(replacing, (self._keys.digest(record), gone, sequence, time))
+
+    def _add_statements(self, plan: Plan, cost: int) -> "tuple[_Singles | None, Plan]":
+        if len(self._statements) >= MAX_CACHED_PLANS:
+            self._statements.clear()
+        singles, functions = None, single_functions(plan, cost)
+        if functions is not None:
+            alone, replacing = functions
+            singles = statement(self.place, alone), replacing and statement(self.place, replacing)
+        # The entry keeps the plan, so that its id is not used again.
+        known = self._statements[id(plan), cost] = singles, plan
+        return known
 
     def parse_decisions(
         self, claims: Iterable[PlainClaim], reply: Sequence[int], hold_times: HoldTimes, on_grant: OnGrant
     ) -> list[Decision | BackendUnavailable]:
         """The decisions in the reply to `acquire`, in order; an error for a record that is corrupt."""
         claims = list(claims)
+        if len(claims) == 1:
+            return [self._decision(claims[0], reply, 0, hold_times, on_grant)[0]]
         decisions: list[Any] = [None] * len(claims)
-        numbers: Sequence[int] = (0,)
-        if len(claims) > 1:
-            # The function decides the claims of one record after the other.
-            numbers = sorted(range(len(claims)), key=[self._keys.order(claim[0]) for claim in claims].__getitem__)
-        at = 0
-        for number in numbers if claims else ():
-            claim = claims[number]
-            subject, plan, cost, lease_id = claim
-            now_ms, code = reply[at : at + 2]
-            if code:
-                decisions[number] = damaged(self.key(subject), code)
-                at += 2
-                continue
-            exceeded, held, end = reply[at + 2], reply[at + 3], at + 4 + 2 * len(plan.rates)
-            levels = list(reply[at + 4 : end])
-            at = end
-            lease, holder = 0, None
-            wait_ms = hold_times.slot_wait_ms(plan) if exceeded & plan.slot_bit else 0
-            if lease_id and not exceeded & plan.enforced:
-                lease = lease_id if plan.slot_bit and not exceeded & plan.slot_bit else 0
-                holder = on_grant(claim, now_ms, lease)
-            answer = (subject, plan, cost, now_ms, exceeded, levels, held, lease, holder, wait_ms)
-            decisions[number] = _new(Decision, answer)
+        # The function decides the claims of one record after the other.
+        at, order = 0, [self._keys.order(claim[0]) for claim in claims]
+        for number in sorted(range(len(claims)), key=order.__getitem__):
+            decisions[number], at = self._decision(claims[number], reply, at, hold_times, on_grant)
         return decisions
+
+    def _decision(
+        self, claim: PlainClaim, reply: Sequence[int], at: int, hold_times: HoldTimes, on_grant: OnGrant
+    ) -> tuple[Any, int]:
+        """The decision that begins at a position of the reply, and the position after it."""
+        subject, plan, cost, lease_id = claim
+        if reply[at + 1]:
+            return damaged(self.key(subject), reply[at + 1]), at + 2
+        now_ms, _, exceeded, held = reply[at : at + 4]
+        end = at + 4 + 2 * len(plan.rates)
+        levels, lease, holder, wait_ms = list(reply[at + 4 : end]), 0, None, 0
+        slot_exceeded = exceeded & plan.slot_bit
+        if slot_exceeded:
+            wait_ms = hold_times.slot_wait_ms(plan)
+        if lease_id and not exceeded & plan.enforced:
+            lease = lease_id if plan.slot_bit and not slot_exceeded else 0
+            holder = on_grant(claim, now_ms, lease)
+        return _new(Decision, (subject, plan, cost, now_ms, exceeded, levels, held, lease, holder, wait_ms)), end
 
     def renew(self, held: Iterable[HeldLease], settled_below: int = 0, now_ms: int | None = None) -> Call:
         """Extend the leases in `held` by their ttl. A lost lease is taken again if a slot is free.
@@ -158,7 +179,10 @@ class Codec:
                 ttl_ms, slots = min(plan.concurrency.ttl_ms, MAX_TTL_MS), min(plan.slots, EXACT_MAX)
                 numbers += (records.number(record), lease_id & SEQUENCE, slots, ttl_ms, ends_ms(plan, granted_at_ms))
         head = (checked_time(now_ms), *self._owner, settled_below & SEQUENCE)
-        return Call(RENEW, (*map(bigint, head), byteas(records.subjects), texts(records.scopes), bigints(numbers)))
+        return Call(
+            statement(self.place, RENEW),
+            (*map(bigint, head), byteas(records.subjects), texts(records.scopes), bigints(numbers)),
+        )
 
     def parse_renewals(self, held: Iterable[HeldLease], reply: Sequence[int]) -> list[tuple[HeldLease, Renewal]]:
         """The results in the reply to `renew`."""
@@ -191,7 +215,10 @@ class Codec:
                 numbers += (lease_id & SEQUENCE, ends_ms(plan, granted_at_ms))
         head = (*map(bigint, (checked_time(now_ms), *self._owner)), heal_id)
         places = byteas(records.subjects), texts(records.scopes)
-        return Call(HEAL, (*head, *places, bigints(numbers), bigints(charges.numbers), texts(charges.heads)))
+        return Call(
+            statement(self.place, HEAL),
+            (*head, *places, bigints(numbers), bigints(charges.numbers), texts(charges.heads)),
+        )
 
     def parse_heal(self, entries: Sequence[HealEntry], reply: Sequence[int]) -> list[bool | BackendUnavailable]:
         """The results in the reply to `heal`, in order: True, False if it was done before, or an error."""
@@ -203,12 +230,12 @@ class Codec:
     def reset_scope(self, record: Record, now_ms: int | None = None) -> Call:
         """Clear the debts of one record, but never its leases."""
         del now_ms
-        return Call(RESET, (self.key(record), self._keys.scope(record).encode()))
+        return Call(statement(self.place, RESET), (self.key(record), self._keys.scope(record).encode()))
 
     def reset(self, subject: str, scopes: Sequence[bytes] = (), now_ms: int | None = None) -> Call:
         """Clear the debts of `subject` in every scope, but never its leases."""
         del scopes, now_ms
-        return Call(RESET, (self.key(subject), None))
+        return Call(statement(self.place, RESET), (self.key(subject), None))
 
     @staticmethod
     def missing_scopes(subject: str, reply: Any) -> list[bytes]:

@@ -17,30 +17,24 @@ import psycopg
 from psycopg import pq
 
 from awx_ratelimit.backends.postgres.arrays import read_bigints
-from awx_ratelimit.backends.postgres.schema import Call, statement
+from awx_ratelimit.backends.postgres.prepared import Prepared
+from awx_ratelimit.backends.postgres.schema import Call
 from awx_ratelimit.backends.postgres.server import CLIENT_ERRORS, Refusal, Server, await_socket, close_quietly
 from awx_ratelimit.backends.remote.replies import Reply, not_sent_error
 from awx_ratelimit.runtime.deadlines import Deadline
 
-_BINARY = pq.Format.BINARY
 #: How often a call that was rolled back because of others is sent again. Its time bounds it too.
 MAX_TRIES = 100
 
 
-def send_call(connection: Any, server: Server, call: Call) -> None:
-    """Begin to send `call`."""
-    function, parameters, _ = call
-    connection.send_query_params(
-        statement(server.place, function), parameters, function.types, [_BINARY] * len(parameters), _BINARY
-    )
-
-
 def read_outcome(connection: Any) -> Any:
-    """The reply that has arrived: numbers, or a Refusal."""
+    """The reply that has arrived: numbers, or a Refusal; for a statement that was prepared, no numbers."""
     outcome: Any = None
     while (result := connection.get_result()) is not None:
         if result.status == pq.ExecStatus.TUPLES_OK:
             outcome = read_bigints(result.get_value(0, 0) or b"")
+        elif result.status == pq.ExecStatus.COMMAND_OK:
+            outcome = ()
         else:
             code = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
             outcome = Refusal(code, result.error_message.decode(errors="replace").strip())
@@ -57,6 +51,7 @@ class Connection:
         self._lock = threading.Lock()
         self._deadline = Deadline()
         self._connection: Any = None
+        self._prepared: Any = None
         self._closings = 0
 
     def run(self, calls: Sequence[Call], until_s: float | None = None) -> list[Reply]:
@@ -104,13 +99,16 @@ class Connection:
     def _exchange(self, call: Call) -> Any:
         connection = self._open()
         self._deadline.resume()
-        send_call(connection, self._server, call)
-        while connection.flush():
-            await_socket(connection.socket, self._deadline, writing=True)
-        while connection.is_busy():
-            await_socket(connection.socket, self._deadline)
-            connection.consume_input()
-        return read_outcome(connection)
+        while True:
+            self._prepared.send(call)
+            while connection.flush():
+                await_socket(connection.socket, self._deadline, writing=True)
+            while connection.is_busy():
+                await_socket(connection.socket, self._deadline)
+                connection.consume_input()
+            outcome = read_outcome(connection)
+            if self._prepared.is_final(outcome):
+                return outcome
 
     def _open(self) -> Any:
         if self._connection is not None and not _is_dead(self._connection):
@@ -121,7 +119,7 @@ class Connection:
         if closings != self._closings:
             close_quietly(connection)
             raise ConnectionAbortedError("the connection was closed while it was opened")
-        self._connection = connection
+        self._connection, self._prepared = connection, Prepared(connection, self._server)
         return connection
 
     def _drop(self) -> None:

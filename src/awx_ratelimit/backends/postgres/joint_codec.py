@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from awx_ratelimit.backends.postgres.arrays import bigint, bigints, boolean, booleans, byteas, texts
 from awx_ratelimit.backends.postgres.keys import Keys, Records
 from awx_ratelimit.backends.postgres.plan_encoding import Charges, checked_time, limit_line
-from awx_ratelimit.backends.postgres.schema import ACQUIRE, SETTLE, Call
+from awx_ratelimit.backends.postgres.schema import ACQUIRE, SETTLE, Call, statement
 from awx_ratelimit.backends.remote.dialect import OnJointGrant, Settlement
 from awx_ratelimit.backends.remote.encoding import SEQUENCE, Moments, bounds, decode_calendar
 from awx_ratelimit.backends.remote.pending_claims import OtherPeriod, PendingJoint, ReleasedLease
@@ -28,6 +28,7 @@ def damaged(key: bytes, code: int) -> StateDamaged:
 
 
 def acquire_call(
+    place: str,
     owner: tuple[int, int],
     records: Records,
     released: Sequence[int],
@@ -38,13 +39,14 @@ def acquire_call(
     """The call of acquire.sql with these parameters."""
     places = byteas(records.subjects), texts(records.scopes), booleans(records.wanted)
     asked = bigints(released), bigints(claims), bigints(charges.numbers), texts(charges.heads)
-    return Call(ACQUIRE, (*map(bigint, (checked_time(now_ms), *owner)), *places, *asked))
+    return Call(statement(place, ACQUIRE), (*map(bigint, (checked_time(now_ms), *owner)), *places, *asked))
 
 
 class JointCodec:
     """See Codec."""
 
-    def __init__(self, keys: Keys, owner: tuple[int, int]) -> None:
+    def __init__(self, place: str, keys: Keys, owner: tuple[int, int]) -> None:
+        self._place = place
         self._keys = keys
         self._owner = owner
 
@@ -68,7 +70,7 @@ class JointCodec:
             for record, charge in zip(names, shape.charges, strict=True):
                 numbers += (records.number(record), charges.place_of(charge, moments))
         gone = [number for record, lease_id in released for number in (records.number(record), lease_id & SEQUENCE)]
-        return acquire_call(self._owner, records, gone, numbers, charges, now_ms)
+        return acquire_call(self._place, self._owner, records, gone, numbers, charges, now_ms)
 
     def parse_decisions(
         self, claims: Iterable[PendingJoint], reply: Sequence[int], hold_times: HoldTimes, on_grant: OnJointGrant
@@ -119,7 +121,7 @@ class JointCodec:
         marks = boolean(again), boolean(declared), bigint(decided_at_ms)
         places = byteas(records.subjects), texts(records.scopes), texts(lines), bigints(numbers)
         periods = texts([name.decode() for name, _ in known]), bigints([ms for _, both in known for ms in both])
-        return Call(SETTLE, (*head, *marks, *places, *periods))
+        return Call(statement(self._place, SETTLE), (*head, *marks, *places, *periods))
 
     def parse_settled(self, settlements: Sequence[Settlement], reply: Sequence[int]) -> int | OtherPeriod:
         """The tokens beyond the largest debts. Raises StateDamaged if a record could not be settled."""

@@ -1,9 +1,12 @@
 """Plans as the functions read them: lines of text for limits, and numbers. See acquire.sql for the layout."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from awx_ratelimit.backends.postgres.arrays import bigint, bigints
+from awx_ratelimit.backends.postgres.arrays import BIGINT, BIGINTS, BYTEA
+from awx_ratelimit.backends.postgres.schema import Function
+from awx_ratelimit.backends.postgres.single import MAX_RATES as MAX_SINGLE_RATES
+from awx_ratelimit.backends.postgres.single import function_name
 from awx_ratelimit.backends.remote.encoding import MAX_LATER, MAX_TIME_MS, Moments, bounds, encode_calendar
 from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
@@ -123,30 +126,37 @@ def plain_charge(plan: Plan, cost: int) -> Charge:
     return charge
 
 
-#: By the ids of plans, which the charges keep, and the cost.
-_ones: dict[tuple[int, int], tuple[tuple[bytes | None, ...] | None, Plan]] = {}
+class SingleFunctions(NamedTuple):
+    """The functions of `single` for a plan and a cost: alone, and with a lease that is released."""
+
+    alone: Function
+    replacing: Function | None
 
 
-def one_charge(plan: Plan, cost: int) -> tuple[bytes | None, ...] | None:
-    """The parameters of acquire_one_1 after `sequence`; None for a plan that it does not know."""
-    known = _ones.get((id(plan), cost))
-    if known is None:
-        if len(_ones) >= MAX_CACHED_PLANS:
-            _ones.clear()
-        known = _ones[id(plan), cost] = (_one(plan, cost), plan)
-    return known[0]
-
-
-def _one(plan: Plan, cost: int) -> tuple[bytes | None, ...] | None:
-    if plan.pair is None or plan.shadowed or plan.max_hold_ms:
+def single_functions(plan: Plan, cost: int) -> SingleFunctions | None:
+    """None for a plan that these functions do not know."""
+    rates = len(plan.rates)
+    if (
+        rates > MAX_SINGLE_RATES
+        or plan.is_unlimited
+        or plan.shadowed
+        or plan.max_hold_ms
+        or any(rate.calendar for rate in plan.rates)
+    ):
         return None
     _, slots_mode, ttl_ms, slots, *_ = charge = _numbers(plain_charge(plan, cost))
-    numbers = [slots, ttl_ms] if slots_mode else [0, 0]
+    numbers = [slots, ttl_ms] if slots_mode else []
     for rate in plan.rates:
         # Settling can leave twice the capacity.
         full_ms = 2 * rate.capacity // rate.drain + 1
         numbers += (rate.drain, cost * rate.unit, rate.capacity - cost * rate.unit, full_ms)
-    return (*map(bigint, numbers), bigints((1, *charge)), head_of(plan).encode())
+    charges = "{" + ",".join(map(str, (1, *charge))) + "}"
+    # Names of limits have no quotes and no backslashes.
+    limits = head_of(plan).replace("\t", "\\t").replace("\n", "\\n")
+    literals = "".join(f", {number}::bigint" for number in numbers) + f", '{charges}'::bigint[], E'{limits}'"
+    alone = Function(function_name(rates, slots=slots_mode > 0, replaces=False), (BYTEA, BIGINTS, BIGINT), literals)
+    replacing = Function(function_name(rates, slots=True, replaces=True), (BYTEA, BIGINTS, BIGINT, BIGINT), literals)
+    return SingleFunctions(alone, replacing if slots_mode else None)
 
 
 def checked_time(now_ms: int | None) -> int | None:

@@ -6,12 +6,23 @@ replaces the other.
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from hashlib import blake2b
 from importlib.resources import files
 from typing import Final, NamedTuple
 
-from awx_ratelimit.backends.postgres.arrays import BIGINT, BIGINTS, BOOLEAN, BOOLEANS, BYTEA, BYTEAS, TEXT, TEXTS
+from awx_ratelimit.backends.postgres.arrays import (
+    BIGINT,
+    BIGINTS,
+    BINARY,
+    BOOLEAN,
+    BOOLEANS,
+    BYTEA,
+    BYTEAS,
+    TEXT,
+    TEXTS,
+)
+from awx_ratelimit.backends.postgres.single import single_functions
 from awx_ratelimit.core.validation import describe
 
 #: The files of each version, and what must run for it, in order.
@@ -23,17 +34,29 @@ _is_name = re.compile(r"[a-z_][a-z0-9_]{0,30}").fullmatch
 
 
 class Function(NamedTuple):
-    """A function in the database: its name, and the types of its parameters."""
+    """A function in the database: its name, the types of its first parameters, and the others as text of SQL."""
 
     name: str
     types: tuple[int, ...]
+    literals: str = ""
+
+
+class Statement(NamedTuple):
+    """The text of a call with its parameters, and the name under which connections prepare it.
+
+    The name is a digest of the text. So it means the same to everybody, even if a pooler mixes up connections.
+    """
+
+    text: bytes
+    types: tuple[int, ...]
+    formats: list[int]
+    name: bytes
 
 
 ACQUIRE: Final = Function(
     "acquire_1", (BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BOOLEANS, BIGINTS, BIGINTS, BIGINTS, TEXTS)
 )
 ACQUIRE_PLAIN: Final = Function("acquire_plain_1", (BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BIGINTS, BIGINTS, TEXTS))
-ACQUIRE_ONE: Final = Function("acquire_one_1", (BIGINT, BIGINT, BIGINT, BYTEA, *(BIGINT,) * 12, BIGINTS, TEXT))
 RENEW: Final = Function("renew_1", (BIGINT, BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BIGINTS))
 RESET: Final = Function("reset_1", (BYTEA, TEXT))
 SETTLE: Final = Function(
@@ -44,9 +67,9 @@ HEAL: Final = Function("heal_1", (BIGINT, BIGINT, BIGINT, BYTEA, BYTEAS, TEXTS, 
 
 
 class Call(NamedTuple):
-    """One call of a function. `keys` say which server it is for."""
+    """One call of a function, which returns one bigint[]. `keys` say which server it is for."""
 
-    function: Function
+    statement: Statement
     parameters: Sequence[bytes | None]
     keys: Sequence[bytes] = (b"",)
 
@@ -61,17 +84,20 @@ def checked_place(schema: str, prefix: str) -> str:
     return f"{schema}.{prefix}"
 
 
-@cache
-def statement(place: str, function: Function) -> bytes:
-    """The statement that calls `function`. It returns one bigint[]."""
+@lru_cache(1_024)
+def statement(place: str, function: Function) -> Statement:
+    """The statement that calls `function`."""
     parameters = ", ".join(f"${number}" for number in range(1, len(function.types) + 1))
-    return f"SELECT {_name(place, function.name)}({parameters})".encode()
+    text = f"SELECT {_name(place, function.name)}({parameters}{function.literals})".encode()
+    name = b"awx_" + blake2b(text, digest_size=16).hexdigest().encode()
+    return Statement(text, function.types, [BINARY] * len(function.types), name)
 
 
 def migration(place: str, version: int) -> str:
     """The statements that lead to `version`, from the version before."""
     folder = files(__package__) / "sql"
     text = "\n".join(folder.joinpath(f"{name}.sql").read_text("utf-8") for name in _MIGRATIONS[version - 1])
+    text += single_functions()
     text = text.replace("@schema", f'"{place.partition(".")[0]}"')
     return re.sub(r"@(\w+)", lambda found: _name(place, found[1]), text)
 

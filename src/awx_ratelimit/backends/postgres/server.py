@@ -52,6 +52,11 @@ class Refusal(Exception):
         return self.code in ("40001", "40P01")
 
     @property
+    def is_about_names(self) -> bool:
+        """Whether a prepared statement is missing or was there before, because of a pooler, or is out of date."""
+        return self.code in ("26000", "42P05", "0A000")
+
+    @property
     def ends_connection(self) -> bool:
         """Whether the connection is of no more use: it ends, or leads to a standby."""
         return self.code[:2] in ("08", "57") or self.code == "25006"
@@ -72,6 +77,8 @@ class Server:
         self.home: Server = self
         #: The number of answered calls that carried claims. The circuit breaker counts calls, but it sees claims.
         self.answered_calls = 0
+        #: Whether prepared statements get lost, because a pooler gives each transaction any connection.
+        self.is_pooled = False
 
     def open(self, deadline: Deadline) -> "pq.abc.PGconn":
         """A new connection. Nothing waits longer than `deadline`. Raises CLIENT_ERRORS."""

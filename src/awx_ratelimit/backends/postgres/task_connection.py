@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg import pq
 
-from awx_ratelimit.backends.postgres.connection import MAX_TRIES, read_outcome, send_call
+from awx_ratelimit.backends.postgres.connection import MAX_TRIES, read_outcome
+from awx_ratelimit.backends.postgres.prepared import Prepared
 from awx_ratelimit.backends.postgres.schema import Call
 from awx_ratelimit.backends.postgres.server import CLIENT_ERRORS, Refusal, Server, close_quietly
 from awx_ratelimit.backends.remote.replies import Reply
@@ -29,6 +30,8 @@ class _TaskConnection:
         self._server = server
         self._connection = connection
         self._socket = connection.socket
+        self._prepared = Prepared(connection, server)
+        self._call: Call | None = None
         self._done: Done | None = None
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
@@ -42,9 +45,9 @@ class _TaskConnection:
 
     def send(self, call: Call, done: Done) -> None:
         """Run `call`, and call `done` once: with the reply, a Refusal, or an error that has ended the connection."""
-        self._done = done
+        self._done, self._call = done, call
         try:
-            send_call(self._connection, self._server, call)
+            self._prepared.send(call)
             self._flush()
         except psycopg.Error as error:
             # `done` may not be called before this returns.
@@ -69,6 +72,10 @@ class _TaskConnection:
                     raise psycopg.OperationalError("the server has closed the connection")
                 return
             outcome = read_outcome(self._connection)
+            if self._call is not None and not self._prepared.is_final(outcome):
+                self._prepared.send(self._call)
+                self._flush()
+                return
         except psycopg.Error as error:
             self.drop(error)
             return

@@ -34,7 +34,7 @@ BEGIN
       FROM @records AS r WHERE r.subject = subjects[i] AND r.scope = scopes[i] FOR NO KEY UPDATE;
     is_new := NOT FOUND;
     -- Later than the time at which another call has written this record.
-    now_ms := coalesce(call_ms, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint);
+    now_ms := coalesce(call_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint);
     changed := false;
     IF is_new THEN
       row_head := NULL; row_opened := 0; levels := NULL; leases := '{}';
@@ -184,73 +184,6 @@ BEGIN
       at := at + 2 + size;
     END IF;
   END LOOP;
-  RETURN answer;
-END
-$$;
-
--- One claim of the most common plan, two continuous rates and perhaps slots, all enforced, with at most one release of the
--- same record: one statement, if the claim fits and nothing is rare. An expression that is evaluated for the first time in
--- a transaction costs as much as several later ones, so there are few, and most parameters are plain numbers.
---
--- key              the subject, without a scope
--- gone, sequence   the lease to release (0 is none), and that of the claim
--- slots, ttl_ms    0 and 0 without slots
--- for each rate    drain, charge, the largest debt that leaves room for it, and a time in which any debt drains
--- charges, limits  as the last two parameters of @acquire_plain_1, for the charge at position 1
-CREATE OR REPLACE FUNCTION @acquire_one_1(
-  call_ms bigint, owner_1 bigint, owner_2 bigint, key bytea, gone bigint, sequence bigint, slots bigint, ttl_ms bigint,
-  drain_1 bigint, charge_1 bigint, room_1 bigint, full_1 bigint,
-  drain_2 bigint, charge_2 bigint, room_2 bigint, full_2 bigint,
-  charges bigint[], limits text
-) RETURNS bigint[] LANGUAGE plpgsql AS $$
-DECLARE
-  now_ms bigint := coalesce(call_ms, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint);
-  answer bigint[];
-BEGIN
-  -- Where another call has written the record at a later time, @acquire_plain_1 decides, under the lock.
-  IF slots > 0 AND gone > 0 THEN
-    UPDATE @records AS r SET
-      levels = ARRAY[
-        greatest(0, r.levels[1] - drain_1 * least(now_ms - r.levels[2], full_1)) + charge_1, now_ms,
-        greatest(0, r.levels[3] - drain_2 * least(now_ms - r.levels[4], full_2)) + charge_2, now_ms],
-      keep_ms = greatest(r.keep_ms, now_ms + 60001
-        + greatest(ttl_ms, (r.levels[1] + charge_1) / drain_1, (r.levels[3] + charge_2) / drain_2)),
-      leases = r.leases[: array_position(r.leases, gone) - 3] || r.leases[array_position(r.leases, gone) + 4 :]
-        || owner_1 || owner_2 || sequence || now_ms + ttl_ms || ttl_ms || 0::bigint,
-      lapse_ms = least(r.lapse_ms, now_ms + ttl_ms),
-      renewed_ms = now_ms
-    WHERE r.subject = key AND r.scope = '' AND r.head = limits AND r.opened = 0 AND r.lapse_ms > now_ms
-      AND r.renewed_ms <= now_ms AND r.levels[2] <= now_ms AND r.levels[4] <= now_ms
-      AND r.levels[1] - drain_1 * least(now_ms - r.levels[2], full_1) <= room_1
-      AND r.levels[3] - drain_2 * least(now_ms - r.levels[4], full_2) <= room_2
-      AND cardinality(r.levels) = 4 AND cardinality(r.leases) <= 6 * slots
-      AND r.leases[array_position(r.leases, gone) - 2 : array_position(r.leases, gone)] = ARRAY[owner_1, owner_2, gone]
-      AND array_position(r.leases, gone) % 6 = 3 AND array_position(r.leases, sequence) IS NULL
-    RETURNING ARRAY[now_ms, 0, 0, cardinality(r.leases) / 6] || r.levels INTO answer;
-  ELSIF gone = 0 THEN
-    UPDATE @records AS r SET
-      levels = ARRAY[
-        greatest(0, r.levels[1] - drain_1 * least(now_ms - r.levels[2], full_1)) + charge_1, now_ms,
-        greatest(0, r.levels[3] - drain_2 * least(now_ms - r.levels[4], full_2)) + charge_2, now_ms],
-      keep_ms = greatest(CASE WHEN r.leases = '{}' THEN 0 ELSE r.keep_ms END, now_ms + 60001
-        + greatest(ttl_ms, (r.levels[1] + charge_1) / drain_1, (r.levels[3] + charge_2) / drain_2)),
-      leases = CASE WHEN slots = 0 THEN r.leases
-        ELSE r.leases || ARRAY[owner_1, owner_2, sequence, now_ms + ttl_ms, ttl_ms, 0] END,
-      lapse_ms = CASE WHEN slots = 0 THEN r.lapse_ms ELSE least(r.lapse_ms, now_ms + ttl_ms) END,
-      renewed_ms = CASE WHEN slots = 0 THEN r.renewed_ms ELSE now_ms END
-    WHERE r.subject = key AND r.scope = '' AND r.head = limits AND r.opened = 0 AND r.lapse_ms > now_ms
-      AND r.renewed_ms <= now_ms AND r.levels[2] <= now_ms AND r.levels[4] <= now_ms
-      AND r.levels[1] - drain_1 * least(now_ms - r.levels[2], full_1) <= room_1
-      AND r.levels[3] - drain_2 * least(now_ms - r.levels[4], full_2) <= room_2
-      AND cardinality(r.levels) = 4
-      AND (slots = 0 OR cardinality(r.leases) < 6 * slots AND array_position(r.leases, sequence) IS NULL)
-    RETURNING ARRAY[now_ms, 0, 0, cardinality(r.leases) / 6] || r.levels INTO answer;
-  END IF;
-  IF answer IS NULL THEN
-    RETURN @acquire_plain_1(
-      call_ms, owner_1, owner_2, ARRAY[key], ARRAY[''],
-      CASE WHEN gone = 0 THEN ARRAY[1, 0, sequence, 1] ELSE ARRAY[1, 1, gone, sequence, 1] END, charges, ARRAY[limits]);
-  END IF;
   RETURN answer;
 END
 $$;

@@ -2,7 +2,7 @@
 
 -- The time of a call: its own, or the server's.
 CREATE OR REPLACE FUNCTION @now_1(call_ms bigint) RETURNS bigint LANGUAGE sql VOLATILE AS $$
-  SELECT coalesce(call_ms, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+  SELECT coalesce(call_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint)
 $$;
 
 -- The end of the equal period that contains `at_ms`.

@@ -6,7 +6,7 @@ most `MAX_TIME_MS` away from it. None means the server's own time.
 
 from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any
 
 from awx_ratelimit.backends.postgres.arrays import bigint, bigints, byteas, lease_encoder, texts
 from awx_ratelimit.backends.postgres.joint_codec import JointCodec, damaged
@@ -14,13 +14,21 @@ from awx_ratelimit.backends.postgres.keys import Keys, Place, Records
 from awx_ratelimit.backends.postgres.plan_encoding import (
     MAX_TTL_MS,
     Charges,
+    SingleStatements,
     check_encodable,
     checked_time,
     head_of,
     plain_charge,
-    single_functions,
 )
-from awx_ratelimit.backends.postgres.schema import ACQUIRE_PLAIN, HEAL, RENEW, RESET, Call, Statement, statement
+from awx_ratelimit.backends.postgres.schema import (
+    ACQUIRE_MANY,
+    ACQUIRE_PLAIN,
+    HEAL,
+    RENEW,
+    RESET,
+    Call,
+    statement,
+)
 from awx_ratelimit.backends.remote.dialect import OnGrant, Renewal
 from awx_ratelimit.backends.remote.encoding import SEQUENCE, SEQUENCE_BITS, Moments, ends_ms
 from awx_ratelimit.backends.remote.pending_claims import HealEntry, HeldLease, PlainClaim, ReleasedLease, by_record
@@ -28,15 +36,13 @@ from awx_ratelimit.core.budget import Record, subject_of
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.joint_claim import Charge
-from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.errors import BackendUnavailable
 
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
 _NO_MOMENTS = Moments(0)
-#: See SingleFunctions.
-_Singles: TypeAlias = tuple[Statement, Statement | None]
 
 
 class Codec:
@@ -45,12 +51,14 @@ class Codec:
     `place` is the ``schema.prefix`` of the tables. `owner` is 16 random bytes.
     """
 
+    joins_plain = True
+
     def __init__(self, place: str, owner: bytes) -> None:
         self.place = place
         self._keys = Keys()
         self._owner = int.from_bytes(owner[:8], signed=True), int.from_bytes(owner[8:], signed=True)
         self._lease = lease_encoder(*self._owner)
-        self._statements: dict[tuple[int, int], tuple[_Singles | None, Plan]] = {}
+        self._singles = SingleStatements(place)
         #: For joint claims and settlements.
         self.joint = JointCodec(place, self._keys, self._owner)
         #: Returns an unused lease id. A claim gets its id before it is first sent and keeps it for each retry.
@@ -101,35 +109,24 @@ class Codec:
         head = map(bigint, (checked_time(now_ms), *self._owner))
         places = byteas([subject for subject, _ in records]), texts([scope for _, scope in records])
         return Call(
-            statement(self.place, ACQUIRE_PLAIN),
+            statement(self.place, ACQUIRE_PLAIN if len(records) == 1 else ACQUIRE_MANY),
             (*head, *places, bigints(asked), bigints(charges.numbers), texts(charges.heads)),
         )
 
     def _acquire_one(self, claim: PlainClaim, released: Sequence[ReleasedLease], now_ms: int | None) -> Call | None:
         """`acquire` for a claim that one UPDATE can decide; None for others."""
         record, plan, cost, lease_id = claim
-        known = self._statements.get((id(plan), cost)) or self._add_statements(plan, cost)
-        if known[0] is None or not lease_id or record.__class__ is not str:
+        singles = self._singles.of(plan, cost)
+        if singles is None or not lease_id or record.__class__ is not str:
             return None
         time = bigint(checked_time(now_ms))
         if not released:
-            return Call(known[0][0], (self._keys.digest(record), self._lease(lease_id & SEQUENCE), time))
-        ((gone_record, gone_id),), replacing = released, known[0][1]
+            return Call(singles[0], (self._keys.digest(record), self._lease(lease_id & SEQUENCE), time))
+        ((gone_record, gone_id),), replacing = released, singles[1]
         if replacing is None or gone_record != record:
             return None
         gone, sequence = self._lease(gone_id & SEQUENCE), bigint(lease_id & SEQUENCE)
         return Call(replacing, (self._keys.digest(record), gone, sequence, time))
-
-    def _add_statements(self, plan: Plan, cost: int) -> "tuple[_Singles | None, Plan]":
-        if len(self._statements) >= MAX_CACHED_PLANS:
-            self._statements.clear()
-        singles, functions = None, single_functions(plan, cost)
-        if functions is not None:
-            alone, replacing = functions
-            singles = statement(self.place, alone), replacing and statement(self.place, replacing)
-        # The entry keeps the plan, so that its id is not used again.
-        known = self._statements[id(plan), cost] = singles, plan
-        return known
 
     def parse_decisions(
         self, claims: Iterable[PlainClaim], reply: Sequence[int], hold_times: HoldTimes, on_grant: OnGrant
@@ -151,7 +148,7 @@ class Codec:
         """The decision that begins at a position of the reply, and the position after it."""
         subject, plan, cost, lease_id = claim
         if reply[at + 1]:
-            return damaged(self.key(subject), reply[at + 1]), at + 2
+            return damaged(self.key(subject)), at + 2
         now_ms, _, exceeded, held = reply[at : at + 4]
         end = at + 4 + 2 * len(plan.rates)
         levels, lease, holder, wait_ms = list(reply[at + 4 : end]), 0, None, 0
@@ -223,7 +220,7 @@ class Codec:
     def parse_heal(self, entries: Sequence[HealEntry], reply: Sequence[int]) -> list[bool | BackendUnavailable]:
         """The results in the reply to `heal`, in order: True, False if it was done before, or an error."""
         return [
-            damaged(self.key(record), answer) if answer < 0 else bool(answer)
+            damaged(self.key(record)) if answer < 0 else bool(answer)
             for (record, *_), answer in zip(entries, reply, strict=True)
         ]
 

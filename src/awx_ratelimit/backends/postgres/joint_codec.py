@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from awx_ratelimit.backends.postgres.arrays import bigint, bigints, boolean, booleans, byteas, texts
 from awx_ratelimit.backends.postgres.keys import Keys, Records
 from awx_ratelimit.backends.postgres.plan_encoding import Charges, checked_time, limit_line
-from awx_ratelimit.backends.postgres.schema import ACQUIRE, SETTLE, Call, statement
+from awx_ratelimit.backends.postgres.schema import ACQUIRE, ACQUIRE_JOINTLY, SETTLE, Call, statement
 from awx_ratelimit.backends.remote.dialect import OnJointGrant, Settlement
 from awx_ratelimit.backends.remote.encoding import SEQUENCE, Moments, bounds, decode_calendar
 from awx_ratelimit.backends.remote.pending_claims import OtherPeriod, PendingJoint, ReleasedLease
@@ -20,26 +20,12 @@ from awx_ratelimit.errors import BackendUnavailable, StateDamaged
 _OTHER_PERIOD = -4
 
 
-def damaged(key: bytes, code: int) -> StateDamaged:
-    """The error for an error code of a function."""
+def damaged(*keys: bytes) -> StateDamaged:
+    """The error for a claim of these keys, one of which has a corrupt record."""
+    which = " or ".join(rf"\x{key.hex()}" for key in keys)
     return StateDamaged(
-        f"postgresql: the record of subject {key.hex()} is corrupt ({code}); delete it, or use another prefix"
+        f"postgresql: the record of subject {which} is corrupt; reset the subject, or delete the record"
     )
-
-
-def acquire_call(
-    place: str,
-    owner: tuple[int, int],
-    records: Records,
-    released: Sequence[int],
-    claims: Sequence[int],
-    charges: Charges,
-    now_ms: int | None,
-) -> Call:
-    """The call of acquire.sql with these parameters."""
-    places = byteas(records.subjects), texts(records.scopes), booleans(records.wanted)
-    asked = bigints(released), bigints(claims), bigints(charges.numbers), texts(charges.heads)
-    return Call(statement(place, ACQUIRE), (*map(bigint, (checked_time(now_ms), *owner)), *places, *asked))
 
 
 class JointCodec:
@@ -70,7 +56,12 @@ class JointCodec:
             for record, charge in zip(names, shape.charges, strict=True):
                 numbers += (records.number(record), charges.place_of(charge, moments))
         gone = [number for record, lease_id in released for number in (records.number(record), lease_id & SEQUENCE)]
-        return acquire_call(self._place, self._owner, records, gone, numbers, charges, now_ms)
+        # Claims that are alone need no protection from others.
+        function = ACQUIRE if len(claims) == 1 and not released else ACQUIRE_JOINTLY
+        places = byteas(records.subjects), texts(records.scopes), booleans(records.wanted)
+        asked = bigints(gone), bigints(numbers), bigints(charges.numbers), texts(charges.heads)
+        head = map(bigint, (checked_time(now_ms), *self._owner))
+        return Call(statement(self._place, function), (*head, *places, *asked))
 
     def parse_decisions(
         self, claims: Iterable[PendingJoint], reply: Sequence[int], hold_times: HoldTimes, on_grant: OnJointGrant
@@ -84,7 +75,8 @@ class JointCodec:
             if code == _OTHER_PERIOD:
                 decisions.append(OtherPeriod(now_ms, ms))
             elif code:
-                decisions.append(damaged(self._keys.order(pending.record)[0], code))
+                keys = {self._keys.order(record)[0]: None for record in pending.claim.records}
+                decisions.append(damaged(*keys))
             else:
                 end = at + sum([2 + 2 * len(charge.plan.rates) for charge in pending.claim.shape.charges])
                 decisions.append(_decision(pending, now_ms, reply[at:end], hold_times, on_grant))
@@ -131,7 +123,7 @@ class JointCodec:
         keys = sorted(self._keys.order(record) for record, _ in settlements)
         for (key, _), answer in zip(keys, reply, strict=True):
             if answer < 0:
-                raise damaged(key, answer)
+                raise damaged(key)
         return sum(reply)
 
 

@@ -1,10 +1,10 @@
 """Plans as the functions read them: lines of text for limits, and numbers. See acquire.sql for the layout."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from awx_ratelimit.backends.postgres.arrays import BIGINT, BIGINTS, BYTEA
-from awx_ratelimit.backends.postgres.schema import Function
+from awx_ratelimit.backends.postgres.schema import Function, Statement, statement
 from awx_ratelimit.backends.postgres.single import MAX_RATES as MAX_SINGLE_RATES
 from awx_ratelimit.backends.postgres.single import function_name
 from awx_ratelimit.backends.remote.encoding import MAX_LATER, MAX_TIME_MS, Moments, bounds, encode_calendar
@@ -126,15 +126,29 @@ def plain_charge(plan: Plan, cost: int) -> Charge:
     return charge
 
 
-class SingleFunctions(NamedTuple):
-    """The functions of `single` for a plan and a cost: alone, and with a lease that is released."""
-
-    alone: Function
-    replacing: Function | None
+#: The statements for a claim that is alone, and for one with a lease that is released; None for plans without slots.
+Singles: TypeAlias = tuple[Statement, Statement | None]
 
 
-def single_functions(plan: Plan, cost: int) -> SingleFunctions | None:
-    """None for a plan that these functions do not know."""
+class SingleStatements:
+    """The calls of the functions of `single`, by plan and cost. `place` is the ``schema.prefix`` of the tables."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        #: By the ids of plans, which the entries keep, and the cost.
+        self._known: dict[tuple[int, int], tuple[Singles | None, Plan]] = {}
+
+    def of(self, plan: Plan, cost: int) -> Singles | None:
+        """None for a plan that these functions do not know."""
+        known = self._known.get((id(plan), cost))
+        if known is None:
+            if len(self._known) >= MAX_CACHED_PLANS:
+                self._known.clear()
+            known = self._known[id(plan), cost] = _singles(self._place, plan, cost), plan
+        return known[0]
+
+
+def _singles(place: str, plan: Plan, cost: int) -> Singles | None:
     rates = len(plan.rates)
     if (
         rates > MAX_SINGLE_RATES
@@ -156,7 +170,7 @@ def single_functions(plan: Plan, cost: int) -> SingleFunctions | None:
     literals = "".join(f", {number}::bigint" for number in numbers) + f", '{charges}'::bigint[], E'{limits}'"
     alone = Function(function_name(rates, slots=slots_mode > 0, replaces=False), (BYTEA, BIGINTS, BIGINT), literals)
     replacing = Function(function_name(rates, slots=True, replaces=True), (BYTEA, BIGINTS, BIGINT, BIGINT), literals)
-    return SingleFunctions(alone, replacing if slots_mode else None)
+    return statement(place, alone), statement(place, replacing) if slots_mode else None
 
 
 def checked_time(now_ms: int | None) -> int | None:

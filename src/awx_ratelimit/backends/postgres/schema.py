@@ -27,9 +27,15 @@ from awx_ratelimit.core.validation import describe
 
 #: The files of each version, and what must run for it, in order.
 _MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
-    ("tables", "state", "open_claims", "acquire", "plain", "leases", "settle", "heal"),
+    ("tables", "state", "open_claims", "acquire", "plain", "leases", "settle", "heal", "guard"),
 )
 VERSION: Final = len(_MIGRATIONS)
+#: What a corrupt record causes: as conditions of PL/pgSQL, and as the classes or codes of their errors.
+_CORRUPTION: Final = (
+    "data_exception OR integrity_constraint_violation OR feature_not_supported OR data_corrupted OR index_corrupted "
+    "OR internal_error"
+)
+CORRUPTION_CODES: Final = ("22", "23", "0A000", "XX")
 _is_name = re.compile(r"[a-z_][a-z0-9_]{0,30}").fullmatch
 
 
@@ -56,14 +62,16 @@ class Statement(NamedTuple):
 ACQUIRE: Final = Function(
     "acquire_1", (BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BOOLEANS, BIGINTS, BIGINTS, BIGINTS, TEXTS)
 )
+ACQUIRE_JOINTLY: Final = Function("acquire_jointly_1", ACQUIRE.types)
 ACQUIRE_PLAIN: Final = Function("acquire_plain_1", (BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BIGINTS, BIGINTS, TEXTS))
-RENEW: Final = Function("renew_1", (BIGINT, BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BIGINTS))
+ACQUIRE_MANY: Final = Function("acquire_many_1", ACQUIRE_PLAIN.types)
+RENEW: Final = Function("renew_all_1", (BIGINT, BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BIGINTS))
 RESET: Final = Function("reset_1", (BYTEA, TEXT))
 SETTLE: Final = Function(
     "settle_1",
     (BIGINT, BIGINT, BIGINT, BIGINT, BOOLEAN, BOOLEAN, BIGINT, BYTEAS, TEXTS, TEXTS, BIGINTS, TEXTS, BIGINTS),
 )
-HEAL: Final = Function("heal_1", (BIGINT, BIGINT, BIGINT, BYTEA, BYTEAS, TEXTS, BIGINTS, BIGINTS, TEXTS))
+HEAL: Final = Function("heal_all_1", (BIGINT, BIGINT, BIGINT, BYTEA, BYTEAS, TEXTS, BIGINTS, BIGINTS, TEXTS))
 
 
 class Call(NamedTuple):
@@ -98,7 +106,7 @@ def migration(place: str, version: int) -> str:
     folder = files(__package__) / "sql"
     text = "\n".join(folder.joinpath(f"{name}.sql").read_text("utf-8") for name in _MIGRATIONS[version - 1])
     text += single_functions()
-    text = text.replace("@schema", f'"{place.partition(".")[0]}"')
+    text = text.replace("@corruption", _CORRUPTION).replace("@schema", f'"{place.partition(".")[0]}"')
     return re.sub(r"@(\w+)", lambda found: _name(place, found[1]), text)
 
 

@@ -9,8 +9,8 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from awx_ratelimit.backends.postgres.schema import VERSION, lock_number, migration, versions_table
-from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
+from awx_ratelimit.backends.postgres.schema import CORRUPTION_CODES, VERSION, lock_number, migration, versions_table
+from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable, StateDamaged
 from awx_ratelimit.runtime.deadlines import Deadline
 
 #: Errors of libpq and of sockets.
@@ -53,8 +53,8 @@ class Refusal(Exception):
 
     @property
     def is_about_names(self) -> bool:
-        """Whether a prepared statement is missing or was there before, because of a pooler, or is out of date."""
-        return self.code in ("26000", "42P05", "0A000")
+        """Whether a prepared statement is missing or was there before, because of a pooler."""
+        return self.code in ("26000", "42P05")
 
     @property
     def ends_connection(self) -> bool:
@@ -137,6 +137,8 @@ class Server:
         if isinstance(error, TimeoutError):
             return BackendUnavailable(f"postgresql at {self.name} did not answer within {self.timeout_s * 1000:g} ms")
         code = error.code if isinstance(error, Refusal) else getattr(error, "sqlstate", None) or ""
+        if code.startswith(CORRUPTION_CODES):
+            return StateDamaged(f"postgresql at {self.name}: a record is corrupt; reset its subject ({text})")
         remedy = _REMEDIES.get(code) or _REMEDIES.get(code[:2])
         if not code:
             remedy = next((advice for sign, advice in _TEXTS if sign in text), None)

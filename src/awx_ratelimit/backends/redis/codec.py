@@ -54,6 +54,8 @@ class Codec:
     `prefix` begins every key. `owner` is 16 random bytes. Raises TypeError or ValueError for a wrong prefix or owner.
     """
 
+    joins_plain = False
+
     def __init__(self, prefix: str, owner: bytes) -> None:
         self.keys = Keys(prefix)
         #: The key of a record.

@@ -10,6 +10,7 @@ from awx_ratelimit.backends.remote.pending_claims import (
     PendingJoint,
     ReleasedLease,
     by_record,
+    plain_as_joint,
     records_of,
 )
 from awx_ratelimit.backends.remote.pending_releases import Home, PendingReleases
@@ -42,12 +43,20 @@ class BatchCalls:
         self._pending = pending
         self._generation = 0
 
+    def alike(self, batch: Sequence[PendingClaim]) -> Sequence[PendingClaim]:
+        """`batch`, with its plain claims as joint ones if that makes it one call."""
+        if not self._codec.joins_plain or len(batch) == 1 or len({*map(type, batch)}) == 1:
+            return batch
+        return [claim if isinstance(claim, PendingJoint) else plain_as_joint(*claim) for claim in batch]
+
     def of(self, batch: Sequence[PendingClaim], server: Server) -> list[BatchCall]:
         """The calls that decide `batch` on `server`. They release leases there first."""
         if server is self._only_server:
             released = self._pending.next(MAX_RELEASES, server, batch)
             if PendingJoint not in {*map(type, batch)}:
                 return [BatchCall((), released, self._acquire_call(batch, released))]
+            if self._codec.joins_plain:
+                return [self._joint_call(batch, range(len(batch)), released)]
             return self._calls(batch, range(len(batch)), released)
         return self._calls_by_key(batch, self.leases_to_release(server.home, batch), releases_alone=not server.asking)
 
@@ -87,10 +96,15 @@ class BatchCalls:
         if plain or released:
             calls.append(BatchCall(plain, released, self._acquire_call([batch[n] for n in plain], released)))
         if joint:
-            claims: list[Any] = [batch[n] for n in joint]
-            call = self._codec.joint.acquire(claims, later, self._present.call_time_ms(), self._present.ms())
-            calls.append(BatchCall(joint, later, call))
+            calls.append(self._joint_call(batch, joint, later))
         return calls
+
+    def _joint_call(
+        self, batch: Sequence[PendingClaim], numbers: Sequence[int], released: list[ReleasedLease]
+    ) -> BatchCall:
+        claims: list[Any] = [batch[number] for number in numbers]
+        call = self._codec.joint.acquire(claims, released, self._present.call_time_ms(), self._present.ms())
+        return BatchCall(numbers, released, call)
 
     def _acquire_call(self, claims: Sequence[Any], released: list[ReleasedLease]) -> Call:
         return self._codec.acquire(claims, released, self._present.call_time_ms())

@@ -47,6 +47,8 @@ class Codec(Protocol):
 
     #: Returns an unused lease id. A claim gets its id before it is first sent and keeps it for each retry.
     new_lease_id: Callable[[], int]
+    #: Whether `joint.acquire` also takes plain claims that were made joint ones, so that a mixed batch is one call.
+    joins_plain: bool
 
     @property
     def joint(self) -> "JointCodec":

@@ -65,7 +65,7 @@ def period_error(what: str, server: str) -> BackendUnavailable:
 _plain_shapes: dict[tuple[int, int], Shape] = {}
 
 
-def plain_as_joint(subject: str, plan: Plan, cost: int, lease_id: int) -> PendingJoint:
+def plain_as_joint(subject: Record, plan: Plan, cost: int, lease_id: int) -> PendingJoint:
     """A plain claim of a plan that a plain call cannot carry: with other measures, or periods of the calendar."""
     shape = _plain_shapes.get((id(plan), cost))
     if shape is None:

@@ -22,7 +22,8 @@ class SentClaims:
         self._claims: Sequence[PendingClaim] = ()
         self._first_id = 0
         try:
-            self._first_id, self._claims = session.lease_ids.give(claims)
+            self._first_id, given = session.lease_ids.give(claims)
+            self._claims = session.calls.alike(given)
             first = [settlements.call(each.pending) for each in self._queued] if self._queued else []
             self._batch_calls = session.calls.of(self._claims, server)
         except BaseException as error:

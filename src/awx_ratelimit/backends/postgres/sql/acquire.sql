@@ -92,7 +92,7 @@ BEGIN
         head := heads[charges[c]]; rates := charges[c + 1]; mode := charges[c + 2];
         s := states[i];
         is_relaid := s.head <> head;
-        IF cardinality(s.levels) <> (CASE WHEN is_relaid THEN @numbers_1(s.head) ELSE 2 * rates END) THEN
+        IF @is_corrupt_1(s) THEN
           failure := corrupt;
           CONTINUE;
         END IF;

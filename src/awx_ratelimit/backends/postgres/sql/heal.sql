@@ -31,7 +31,7 @@ BEGIN
     rates := charges[c + 1]; head := heads[charges[c]];
     s := states[i];
     at := debts_at + rates + 2 * leases;
-    IF cardinality(s.levels) <> @numbers_1(s.head) THEN
+    IF @is_corrupt_1(s) THEN
       answer := answer || -3::bigint;
       CONTINUE;
     END IF;

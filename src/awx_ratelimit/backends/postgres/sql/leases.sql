@@ -79,6 +79,8 @@ BEGIN
     DELETE FROM @open_claims AS x WHERE x.subject = s.subject AND x.scope = s.scope;
     DELETE FROM @steps AS x WHERE x.subject = s.subject AND x.scope = s.scope;
     s.head := ''; s.levels := '{}'; s.kept := '{}'; s.kept_levels := '{}'; s.opened := 0;
+    -- A corrupt record is usable again after this.
+    IF @is_corrupt_1(s) THEN s.leases := '{}'; END IF;
     PERFORM @write_1(s);
   END LOOP;
   RETURN '{}';

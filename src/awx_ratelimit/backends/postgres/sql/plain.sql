@@ -63,7 +63,8 @@ BEGIN
         row_head := heads[charges[c]];
         levels := array_fill(0::bigint, ARRAY[2 * rates]);
       END IF;
-      IF row_head <> heads[charges[c]] OR cardinality(levels) <> 2 * rates THEN
+      IF row_head <> heads[charges[c]] OR cardinality(levels) <> 2 * rates OR array_position(levels, NULL) IS NOT NULL
+        OR cardinality(leases) % 6 <> 0 THEN
         is_rare := true;
         EXIT;
       END IF;

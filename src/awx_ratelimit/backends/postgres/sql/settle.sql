@@ -77,7 +77,7 @@ BEGIN
       CONTINUE;
     END IF;
     s := states[i]; cut_off := 0; until_ms := 0;
-    IF cardinality(s.levels) <> @numbers_1(s.head) THEN
+    IF @is_corrupt_1(s) THEN
       answer := answer || corrupt;
       CONTINUE;
     END IF;

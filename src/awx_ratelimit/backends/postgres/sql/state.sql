@@ -28,6 +28,14 @@ CREATE OR REPLACE FUNCTION @numbers_1(head text) RETURNS integer LANGUAGE sql IM
   SELECT 2 * coalesce(cardinality(string_to_array(nullif(head, ''), E'\n')), 0)
 $$;
 
+-- Whether the parts of a record do not fit together, or have no value.
+CREATE OR REPLACE FUNCTION @is_corrupt_1(r @records) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+  SELECT cardinality(r.levels) <> @numbers_1(r.head) OR array_position(r.levels, NULL) IS NOT NULL
+    OR cardinality(r.kept_levels) <> 3 * cardinality(r.kept) OR array_position(r.kept_levels, NULL) IS NOT NULL
+    OR array_position(r.kept, NULL) IS NOT NULL
+    OR cardinality(r.leases) % 6 <> 0 OR array_position(r.leases, NULL) IS NOT NULL
+$$;
+
 -- Rows of limits, from lines of text.
 CREATE OR REPLACE FUNCTION @parsed_1(lines text[])
 RETURNS TABLE (

@@ -49,7 +49,8 @@ except ProcessLookupError:
 class Postgres:
     """A server that listens on a socket in its own folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, primary: "Postgres | None" = None) -> None:
+        """With a `primary`, it is its standby, and follows it from its start on."""
         self.folder = folder
         self._programs = _programs()
         # The server refuses to run as root.
@@ -62,6 +63,10 @@ class Postgres:
         self._limits: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        if primary:
+            self._run("pg_basebackup", "--write-recovery-conf", "--no-sync", "--checkpoint=fast",
+                      f"--host={primary.folder}", "--username=awx")  # fmt: skip
+            return
         self._run("initdb", "--auth=trust", "--username=awx", "--no-sync", "--no-instructions", "--encoding=UTF8")
 
     def url(self, database: str) -> str:
@@ -144,6 +149,15 @@ class Postgres:
         self._guard.communicate()
         self.start()
 
+    def kill(self) -> None:
+        """End the server at once, with all its processes."""
+        assert self._process is not None
+        assert self._guard is not None
+        for pid in self.pids():
+            _signal([pid], signal.SIGKILL)
+        self._process.wait()
+        self._guard.communicate()
+
     def pids(self) -> list[int]:
         """Its processes: one for each connection, and others."""
         assert self._process is not None
@@ -186,12 +200,12 @@ def postgres() -> Iterator[Postgres]:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """A running server. Its processes and files are always removed afterwards."""
+def running_postgres(primary: Postgres | None = None) -> Iterator[Postgres]:
+    """A running server, or a standby of `primary`. Its processes and files are always removed afterwards."""
     # Not pytest's folder: the server's user cannot enter it, and the path of a socket must be short.
     folder = Path(tempfile.mkdtemp(prefix="awx-pg-"))
     try:
-        server = Postgres(folder)
+        server = Postgres(folder, primary)
         server.start()
         try:
             yield server

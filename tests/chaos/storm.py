@@ -1,8 +1,8 @@
 """Worker processes that share two limits, each in two budgets, while they are killed and paused.
 
-Run it as ``python -m tests.chaos.storm URL SECONDS FOLDER``. Each worker logs to its own file, one line per write, so
-that a line is written whole or not at all: ``token AT_MS COST`` for granted tokens, ``from LEASE AT_NS`` and
-``to LEASE AT_NS`` around a held slot, ``none`` and ``full`` for refusals. ``killed PID AT_NS`` is logged before the
+Run it as ``python -m tests.chaos.storm URL SECONDS FOLDER TOKENS_A_SECOND``. Each worker logs to its own file, one line
+per write, so that a line is written whole or not at all: ``token AT_MS COST`` for granted tokens, ``from LEASE AT_NS``
+and ``to LEASE AT_NS`` around a held slot, ``none`` and ``full`` for refusals. ``killed PID AT_NS`` is logged before the
 kill. A pause is shorter than the time that a lease lasts after its renewal. The kills start late: a dead worker keeps
 its slots for a ttl, and before that the living ones should hold all slots.
 """
@@ -27,11 +27,16 @@ AT_ONCE = 3
 TTL_MS = 1_500
 #: Leases are renewed after a third of the ttl. A pause on top of that stays well below the ttl.
 PAUSE_S = 0.5
-TOKENS = Plan("tokens", (Rate("second", 400, 1_000, burst=40),))
+#: A storm must exceed this rate.
+A_SECOND = 400
 SLOTS = Plan("slots", (), Concurrency(5, ttl_ms=TTL_MS))
 #: Every claim asks for two equal budgets, so the log of either one is that of both.
-TOKENS_TOO = (Budget("acme", TOKENS, "account"),)
 SLOTS_TOO = (Budget("acme", SLOTS, "account"),)
+
+
+def tokens_plan(a_second: int) -> Plan:
+    """The limit of tokens."""
+    return Plan("tokens", (Rate("second", a_second, 1_000, burst=40),))
 
 
 class Log:
@@ -57,12 +62,13 @@ def limiter_at(url: str) -> Limiter:
     return Limiter(kind.from_url(url, timeout_ms=5_000))
 
 
-def in_threads(url: str, until_s: float, log: Log, draw: random.Random) -> None:
+def in_threads(url: str, until_s: float, log: Log, draw: random.Random, plan: Plan) -> None:
+    also = (Budget("acme", plan, "account"),)
     limiter = limiter_at(url)
 
     def act() -> None:
         while time.monotonic() < until_s:
-            log.tokens(limiter.acquire("tokens", TOKENS, draw.randint(1, 3), also=TOKENS_TOO))
+            log.tokens(limiter.acquire("tokens", plan, draw.randint(1, 3), also=also))
             with limiter.hold("slots", SLOTS, also=SLOTS_TOO) as decision:
                 log.slot(decision, "from")
                 time.sleep(draw.random() / 100)
@@ -76,10 +82,12 @@ def in_threads(url: str, until_s: float, log: Log, draw: random.Random) -> None:
     limiter.close()
 
 
-def in_tasks(url: str, until_s: float, log: Log, draw: random.Random) -> None:
+def in_tasks(url: str, until_s: float, log: Log, draw: random.Random, plan: Plan) -> None:
+    also = (Budget("acme", plan, "account"),)
+
     async def act(limiter: AsyncLimiter) -> None:
         while time.monotonic() < until_s:
-            log.tokens(await limiter.acquire("tokens", TOKENS, draw.randint(1, 3), also=TOKENS_TOO))
+            log.tokens(await limiter.acquire("tokens", plan, draw.randint(1, 3), also=also))
             async with limiter.hold("slots", SLOTS, also=SLOTS_TOO) as decision:
                 log.slot(decision, "from")
                 await asyncio.sleep(draw.random() / 100)
@@ -94,7 +102,7 @@ def in_tasks(url: str, until_s: float, log: Log, draw: random.Random) -> None:
     asyncio.run(all_of_them())
 
 
-def started(number: int, url: str, until_s: float, folder: Path) -> int:
+def started(number: int, url: str, until_s: float, folder: Path, plan: Plan) -> int:
     """Start a worker; its process id."""
     pid = os.fork()
     if pid:
@@ -102,16 +110,17 @@ def started(number: int, url: str, until_s: float, folder: Path) -> int:
     status = 1
     try:
         work: Any = in_threads if number % 2 else in_tasks
-        work(url, until_s, Log(folder / f"{os.getpid()}.worker"), random.Random(number))
+        work(url, until_s, Log(folder / f"{os.getpid()}.worker"), random.Random(number), plan)
         status = 0
     finally:
         os._exit(status)
 
 
-def main(url: str, seconds: float, folder: Path) -> int:
+def main(url: str, seconds: float, folder: Path, a_second: int) -> int:
     """Run the storm; the number of workers that failed."""
     draw, until_s, numbers = random.Random(1), time.monotonic() + seconds, iter(range(1_000_000))
-    pids = [started(next(numbers), url, until_s, folder) for _ in range(WORKERS)]
+    plan = tokens_plan(a_second)
+    pids = [started(next(numbers), url, until_s, folder, plan) for _ in range(WORKERS)]
     log = Log(folder / "killed")
     time.sleep(seconds * 0.4)
     while time.monotonic() < until_s - 0.5:
@@ -120,7 +129,7 @@ def main(url: str, seconds: float, folder: Path) -> int:
         log.line("killed", victim, time.monotonic_ns())
         os.kill(victim, signal.SIGKILL)
         os.waitpid(victim, 0)
-        pids.append(started(next(numbers), url, until_s, folder))
+        pids.append(started(next(numbers), url, until_s, folder, plan))
     return sum(os.waitpid(pid, 0)[1] != 0 for pid in pids)
 
 
@@ -132,4 +141,4 @@ def _pause(pid: int, seconds: float, log: Log) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3])))
+    sys.exit(main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])))

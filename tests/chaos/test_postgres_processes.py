@@ -3,27 +3,57 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.chaos.load import SECONDS
+from tests.chaos.storm import A_SECOND
 from tests.chaos.test_redis_processes import outlast_lease, weather_storm
+from tests.pgbouncer import running_pgbouncer
 from tests.postgres_servers import Postgres
+from tests.selection import parameters
 
 pytestmark = pytest.mark.timeout(90 + 2 * SECONDS)
 
 
+#: At stricter levels, most calls are rolled back and sent again.
+STRICT_A_SECOND = 100
+LEVELS = ("read committed", "repeatable read", "serializable")
+
+
 @pytest.fixture
-def url(postgres: Postgres) -> Iterator[str]:
+def database(postgres: Postgres) -> Iterator[str]:
     """A new database."""
     name = postgres.new_database()
-    yield postgres.url(name)
+    yield name
     postgres.drop(name)
 
 
-def test_killed_and_paused_processes_exceed_no_limit(url: str, tmp_path: Path) -> None:
-    """Tokens stay within the rate bound of every interval, and slots of dead processes are freed within their ttl."""
-    weather_storm(url, tmp_path, "PostgreSQL")
+@pytest.mark.parametrize("level", parameters(LEVELS, full=LEVELS[1:]))
+def test_killed_and_paused_processes_exceed_no_limit(
+    postgres: Postgres, database: str, level: str, tmp_path: Path
+) -> None:
+    """Tokens stay within the rate bound of every interval, and slots of dead processes are freed within their ttl.
+
+    At each default isolation level, no claim fails, and no deadlock happens.
+    """
+    url = postgres.url(database)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = '{level}'".encode())
+
+    weather_storm(url, tmp_path, f"PostgreSQL ({level})", A_SECOND if level == LEVELS[0] else STRICT_A_SECOND)
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        found = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        assert found.fetchone() == (0,)
 
 
-def test_process_paused_longer_than_its_lease(url: str) -> None:
+@pytest.mark.full
+def test_processes_behind_a_pooler(postgres: Postgres, database: str, tmp_path: Path) -> None:
+    """The same holds behind PgBouncer in transaction mode, with two connections for all processes."""
+    with running_pgbouncer(postgres, database) as url:
+        weather_storm(url, tmp_path, "PostgreSQL behind PgBouncer")
+
+
+def test_process_paused_longer_than_its_lease(postgres: Postgres, database: str) -> None:
     """After the ttl another process gets its slot, and when it continues it counts a lost lease."""
-    outlast_lease(url, "PostgreSQL")
+    outlast_lease(postgres.url(database), "PostgreSQL")

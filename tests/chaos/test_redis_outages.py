@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from statistics import median
 from typing import Any, Self
 
@@ -168,11 +168,15 @@ def server(start_redis: StartRedis) -> RedisServer:
 
 def test_redis_hangs(server: RedisServer, open_guarded: Open, open_limiters: Open) -> None:
     """No claim fails or waits beyond its budget, the limit stays bounded, and is exact again afterwards."""
-    scene = Scene(server.url, open_guarded, open_limiters)
+    outlast_hang(Scene(server.url, open_guarded, open_limiters), stopped(server), "Redis")
+
+
+def outlast_hang(scene: Scene, hanging: AbstractContextManager[None], server: str) -> None:
+    """Claim while the server hangs, and afterwards."""
     with scene:
         time.sleep(SECONDS / 4)
         hung_s = time.monotonic()
-        with stopped(server):
+        with hanging:
             time.sleep(OUTAGE_S)
         on_s = time.monotonic()
         most = scene.most
@@ -180,7 +184,7 @@ def test_redis_hangs(server: RedisServer, open_guarded: Open, open_limiters: Ope
 
     before, during = scene.roomy.median_ms(0, hung_s), scene.roomy.median_ms(hung_s + OUTAGE_S / 2, on_s)
     add_row(
-        f"SIGSTOP of Redis for {OUTAGE_S:g} s",
+        f"SIGSTOP of {server} for {OUTAGE_S:g} s",
         f"{scene.waits()}; a claim took {before:.2f} ms before and {during:.2f} while the breaker was open; "
         f"{most} of {CAPACITY} tokens; exact afterwards",
         f"none fails, or waits longer than the budget plus the control's lateness; at most {MAX_TOKENS} tokens",

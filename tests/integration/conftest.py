@@ -1,4 +1,4 @@
-"""The Redis backend as its users have it: for threads, and for the tasks of an event loop."""
+"""The backends of servers as their users have them: for threads, and for the tasks of an event loop."""
 
 import os
 import threading
@@ -13,6 +13,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from tests.redis_servers import RedisServer
 
 from awx_ratelimit import AsyncLimiter, Limiter
+from awx_ratelimit.backends.postgres import AsyncPostgresBackend, PostgresBackend
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 
 #: Opens a limiter at a URL, with more settings of `from_url`. Threads can call all its methods.
@@ -84,11 +85,14 @@ def open_limiter(request: pytest.FixtureRequest) -> Iterator[OpenLimiter]:
 
 def _opened(opened: ExitStack, kind: str, url: str, settings: dict[str, Any]) -> Any:
     limiter: Limiter | LoopLimiter
+    backends: Any = (RedisBackend, AsyncRedisBackend)
+    if url.startswith("postgresql:"):
+        backends = PostgresBackend, AsyncPostgresBackend
     settings = {"timeout_ms": AMPLE_MS} | settings
     if kind == "threads":
-        limiter = Limiter(RedisBackend.from_url(url, **settings))
+        limiter = Limiter(backends[0].from_url(url, **settings))
     else:
         portal = opened.enter_context(start_blocking_portal())
-        limiter = LoopLimiter(portal, AsyncLimiter(AsyncRedisBackend.from_url(url, **settings)))
+        limiter = LoopLimiter(portal, AsyncLimiter(backends[1].from_url(url, **settings)))
     opened.callback(limiter.close)
     return limiter

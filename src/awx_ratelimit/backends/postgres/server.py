@@ -118,6 +118,8 @@ class Server:
         versions = versions_table(self.place)
         schema = f'"{self.place.partition(".")[0]}"'
         with psycopg.connect(self.conninfo, connect_timeout=_MIGRATION_S, prepare_threshold=None) as connection:
+            # At stricter levels, what other processes created while this one waited for the lock would stay invisible.
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             connection.execute(f"SET LOCAL lock_timeout = '{_MIGRATION_S}s'")
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(self.place),))
             (exists,) = _one(connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", (schema,)))

@@ -15,9 +15,10 @@ class Channel:
     `replied` is called with the channel when a reply has arrived. A reply to a call that was given up is ignored.
     """
 
-    def __init__(self, server: Server, number: int, replied: Callable[["Channel"], None]) -> None:
+    def __init__(self, server: Server, number: int, service: int, replied: Callable[["Channel"], None]) -> None:
         self.server = server
         self.number = number
+        self._service = service
         self.waiting: list[Claim] = []
         self.in_flight: list[Claim] = []
         #: The ends of the requests that have a slot there.
@@ -68,7 +69,7 @@ class Channel:
             if self.in_flight is batch:
                 self._replied(self)
 
-        self.server.submit(Call(on_reply, batch, releases))
+        self.server.submit(Call(on_reply, batch, releases, service=self._service))
 
     def ended(self, before_s: float) -> int:
         """Take the releases of the requests that ended before, as many as a call carries."""

@@ -1,7 +1,7 @@
 """Measures what one claim costs a process and its server: ``python -m benchmarks.fleet calibrate``.
 
 A round is a batch of claims that begin together, on a real server. Processor time is measured, so a busy machine
-changes little. A figure is the lower quartile of many rounds of each size, in turn.
+changes little. A figure is the lowest tenth of many rounds of each size, in turn.
 """
 
 import asyncio
@@ -11,28 +11,31 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from benchmarks.fleet.client_costs import SIZES, Stamps, claim_together, low, measure_client, some_subjects
 from benchmarks.fleet.costs import Costs, Linear, ServerCosts
+from benchmarks.fleet.quiet import Others
 from benchmarks.fleet.running import PLAN, RunningServer, also_of, limiter_at, remote_backend, running
 
 from awx_ratelimit import AsyncLimiter, Budget
 from awx_ratelimit.backends.base import LocalUsage
 
-_ROUNDS = 16
-#: So many claims for each figure of a size: the clock of processes counts in more than microseconds.
-_CLAIMS = 400
+#: Many short rounds: in some of them no other program ran.
+_ROUNDS, _RARE_ROUNDS = 80, 16
+_CLAIMS = 60
 #: Longer than releases wait for claims that can carry them.
 _PATIENCE_S = 0.06
 _IDLE_S = 1.0
 
 
-def measure(kind: str) -> Costs:
-    """The costs of one of the kinds."""
+def measure(kind: str) -> tuple[Costs, float]:
+    """The costs of one of the kinds, and the share of this machine that other programs used meanwhile."""
     also = also_of(kind)
     with running(kind) as server:
         # On a cluster, the budget of the service is a call of its own.
         is_part = bool(also) and kind.startswith("redis cluster")
+        others = Others(lambda: time.process_time() + sum(server.used_s().values()))
         client = asyncio.run(measure_client(server, () if is_part else also))
         costs, wire_s = asyncio.run(_ServerCosts(server, () if is_part else also).measure(is_part))
-    return Costs(client, costs, wire_s)
+        share = others.share()
+    return Costs(client, costs, wire_s), share
 
 
 class _ServerCosts:
@@ -48,6 +51,7 @@ class _ServerCosts:
         """The costs, and the time of a message on this machine."""
         self._limiter = limiter_at(self._server.url)
         call, wire_s = await self._calls()
+        same = Linear.fit(await self._used(SIZES[1:], self._claim_same))
         part = Linear.fit(await self._used(SIZES[1:], self._claim_service)) if is_part else None
         idle_s = await self._idle_s()
         release = Linear.fit(await self._releases((1, 16, 48), idle_s))
@@ -55,7 +59,8 @@ class _ServerCosts:
         connect = await self._used((1,), self._connect)
         await self._limiter.aclose()
         costs = ServerCosts(
-            call=call,
+            call=Linear(call.fixed_s, min(same.each_s, call.each_s)),
+            record_s=max(0.0, call.each_s - same.each_s),
             release=release,
             heal_s=heal.each_s,
             connect_s=max(0.0, connect[1] - call(1)),
@@ -74,15 +79,15 @@ class _ServerCosts:
 
         points = await self._used(SIZES, timed)
         call = Linear.fit(points)
-        # Half of the shortest waits, without the server's part. In longer ones, other programs ran.
-        return call, max(0.0, (sorted(waits)[len(waits) // 50] - call(1)) / 2)
+        # Half of a wait, without the server's part.
+        return call, max(0.0, (low(waits) - points[1]) / 2)
 
     async def _used(self, sizes: Sequence[int], act: Callable[[int, int], Awaitable[None]]) -> dict[int, float]:
         """The processor time of the server for one `act`, by size."""
         points: dict[int, list[float]] = {size: [] for size in sizes}
         for number in range(_ROUNDS):
             for size in sizes:
-                count = max(4, _CLAIMS // size // (10 if size == 1 else 1))
+                count = max(2, _CLAIMS // size // (6 if size == 1 else 1))
                 before = self._server.used_s()
                 for each in range(count):
                     await act(number * 7 + each, size)
@@ -91,6 +96,10 @@ class _ServerCosts:
 
     async def _claim(self, number: int, size: int) -> None:
         await claim_together(self._limiter, some_subjects(number, size), self._also, self._stamps)
+
+    async def _claim_same(self, number: int, size: int) -> None:
+        subjects = some_subjects(number, 1) * size
+        await claim_together(self._limiter, subjects, self._also, self._stamps)
 
     async def _claim_service(self, number: int, size: int) -> None:
         del number
@@ -112,7 +121,7 @@ class _ServerCosts:
 
     async def _releases(self, sizes: Sequence[int], idle_s: float) -> dict[int, float]:
         points: dict[int, list[float]] = {size: [] for size in sizes}
-        for number in range(_ROUNDS):
+        for number in range(_RARE_ROUNDS):
             for size in sizes:
                 held = [
                     await self._limiter.acquire(subject, PLAN, also=self._also)

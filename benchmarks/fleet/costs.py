@@ -56,14 +56,15 @@ class ClientCosts:
 class ServerCosts:
     """A call with `n` claims, each with the release of an earlier lease, and a call with `n` releases alone.
 
-    `heal_s`: to add what an outage has left of a record. `connect_s`: a new connection. `lock_s`: to wake up for a row
-    that another call had locked.
+    `record_s`: each subject of a call besides its claims. `heal_s`: to add what an outage has left of a record.
+    `connect_s`: a new connection. `lock_s`: to wake up for a row that another call had locked.
     """
 
     call: Linear
     release: Linear
     heal_s: float
     connect_s: float
+    record_s: float = 0.0
     lock_s: float = 0.0
     #: A claim of the budget of a service alone, on a cluster; 0 if there is none.
     part_s: float = 0.0

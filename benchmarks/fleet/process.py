@@ -32,6 +32,7 @@ class Process:
         servers: Sequence[Server],
         measured: Measured,
         chance: random.Random,
+        number: int,
     ) -> None:
         self._simulation = simulation
         self._cores = cores
@@ -40,7 +41,9 @@ class Process:
         self._measured = measured
         self._chance = chance
         self._draw = scenario.population.drawer(chance)
-        self._channels = [Channel(server, number, self._on_reply) for number, server in enumerate(servers)]
+        #: The record of its share of the budget of the service.
+        self._service = SERVICE - number % scenario.shares
+        self._channels = [Channel(server, each, self._service, self._on_reply) for each, server in enumerate(servers)]
         self._releases = Releases(simulation, scenario, measured)
         limit = scenario.limit
         self._guard = Guard(limit, scenario.workers, len(servers), chance, measured) if limit else None
@@ -196,7 +199,7 @@ class Process:
         for claim in claims:
             if self._scenario.has_parts and not claim.is_part and not claim.wait_ms:
                 claim.is_part = True
-                self._add(self._channels[self._scenario.home(SERVICE)], claim)
+                self._add(self._channels[self._scenario.home(self._service)], claim)
             else:
                 self._resolve(claim)
 

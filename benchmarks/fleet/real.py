@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Timer
 
+from benchmarks.fleet.quiet import Others
 from benchmarks.fleet.running import RunningServer, used_s
 from benchmarks.fleet.worker import Work
 
@@ -41,12 +42,10 @@ def observe(work: Work, processes: int, server: RunningServer, during: Sequence[
     for after_s, number in during:
         Timer(begin_s + after_s - time.monotonic(), _signal, (server.pids(), number)).start()
     time.sleep(max(0.0, begin_s + work.warm_up_s - time.monotonic()))
-    before = _machine(), _used(programs, server)
+    others = Others(lambda: _used_s(programs, server))
     time.sleep(work.seconds - _EARLY_S)
-    after = _machine(), _used(programs, server)
+    others_share = others.share()
     done = [json.loads(program.communicate(timeout=_PATIENCE_S)[0]) for program in programs]
-    total_s, busy_s = (now - then for now, then in zip(after[0], before[0], strict=True))
-    others = max(0.0, busy_s - (after[1] - before[1])) / total_s
     took_us = sorted(taken for each in done for taken in each["took_us"])
     admitted: dict[int, list[float]] = {}
     for each in done:
@@ -56,7 +55,7 @@ def observe(work: Work, processes: int, server: RunningServer, during: Sequence[
         len(took_us) / work.seconds,
         took_us[len(took_us) // 2] / 1e6,
         took_us[len(took_us) * 99 // 100] / 1e6,
-        others,
+        others_share,
         sum(each["local"] for each in done),
         admitted,
     )
@@ -96,13 +95,5 @@ def _signal(pids: Sequence[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def _machine() -> tuple[float, float]:
-    """The processor time of this machine, and how much of it was used, also by other machines on the same host."""
-    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    ticks = os.sysconf("SC_CLK_TCK")
-    idle = fields[3] + fields[4]
-    return sum(fields) / ticks, (sum(fields) - idle) / ticks
-
-
-def _used(programs: Sequence["subprocess.Popen[bytes]"], server: RunningServer) -> float:
+def _used_s(programs: Sequence["subprocess.Popen[bytes]"], server: RunningServer) -> float:
     return sum(server.used_s().values()) + sum(used_s(program.pid) for program in programs)

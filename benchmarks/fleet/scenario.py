@@ -65,6 +65,8 @@ class Scenario:
     With a `limit` claims are decided, processes are guarded, and a refusal is repeated without a call. Without one, all
     are allowed, and no call has a deadline.
 
+    A budget of the service may be split into `shares`, of which each process claims from one.
+
     `rtt_s` is the time that a message and its reply spend on the network; None: as measured on one machine. On a shared
     machine with `machine_cores`, all programs share these cores. `tick_s`: a request waits for the next tick of the
     event loop's timer if the process is idle, as it does if a timer in the process makes the requests.
@@ -78,6 +80,7 @@ class Scenario:
     tasks: int = 0
     app_s: float = 0.0
     hold_s: float | None = 0.0
+    shares: int = 1
     servers: int = 1
     server_cores: int = 1
     limit: Rate | None = None

@@ -11,7 +11,7 @@ from benchmarks.fleet.costs import ServerCosts
 from benchmarks.fleet.events import Cores, Simulation
 from benchmarks.fleet.subjects import Buckets
 
-#: The record of a budget that all claims share.
+#: The record of a budget that all claims share. Its other shares have smaller numbers.
 SERVICE = -1
 #: The subjects that claim most often. Calls hardly ever meet at the rows of others.
 LOCKED = 1_000
@@ -43,6 +43,9 @@ class Call:
     releases: int = 0
     owed: Sequence[tuple[int, int]] = ()
     connects: bool = False
+    service: int = SERVICE
+    #: What PostgreSQL does between the begin and the commit.
+    work_s: float = 0.0
     #: The rows to lock that other calls may lock too. The last one is the next.
     rows: list[int] = field(default_factory=list)
 
@@ -113,7 +116,8 @@ class Server:
         if not call.claims:
             return costs.release(call.releases)
         parts = sum(claim.is_part for claim in call.claims) if costs.part_s else 0
-        return costs.call(len(call.claims)) + parts * (costs.part_s - costs.call.each_s)
+        records_s = costs.record_s * len({claim.subject for claim in call.claims if not claim.is_part})
+        return costs.call(len(call.claims)) + parts * (costs.part_s - costs.call.each_s) + records_s
 
     def _answer(self, call: Call) -> None:
         """Decide a call, and send the reply."""
@@ -175,10 +179,11 @@ class Postgres(Server):
         if not call.claims:
             self._run(self._work_s(call), partial(self._answer, call))
             return
+        call.work_s = self._work_s(call) - self._costs.call.fixed_s
         # The order of the rows has nothing to do with how often their subjects claim.
         call.rows = sorted({each.subject for each in call.claims if each.subject < LOCKED}, key=_order)
         if self._has_service:
-            call.rows.append(SERVICE)
+            call.rows.append(call.service)
         self._run(self._costs.call.fixed_s / 2, partial(self._lock_next, call, []))
 
     def _forget_calls(self) -> None:
@@ -186,7 +191,7 @@ class Postgres(Server):
 
     def _lock_next(self, call: Call, locked: list[int]) -> None:
         """Lock the next row and decide its claims; commit after the last one."""
-        work_s = self._costs.call.each_s * len(call.claims)
+        work_s = call.work_s
         if not call.rows:
             # Half of a call is before the first row, and half is its commit.
             left_s = self._costs.call.fixed_s / 2 + (0.0 if locked else work_s)

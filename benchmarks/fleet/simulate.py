@@ -47,9 +47,9 @@ def simulate(scenario: Scenario, costs: Costs) -> Result:
     shared = scenario.machine_cores and SharedCores(simulation, scenario.machine_cores)
     servers = [_server(simulation, shared or None, scenario, costs) for _ in range(scenario.servers)]
     cores = [shared or OwnCore(simulation) for _ in range(scenario.processes)]
-    for core in cores:
+    for number, core in enumerate(cores):
         seed = random.Random(chance.getrandbits(64))  # noqa: S311  # no secret
-        Process(simulation, core, costs.client, scenario, servers, measured, seed).begin()
+        Process(simulation, core, costs.client, scenario, servers, measured, seed, number).begin()
     for trouble in scenario.troubles:
         _plan(simulation, servers[trouble.server], trouble)
     simulation.run(scenario.warm_up_s)

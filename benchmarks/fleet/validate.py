@@ -5,13 +5,13 @@ only if other programs used little of the machine meanwhile. It is repeated unti
 """
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from signal import SIGCONT, SIGSTOP
 from statistics import median
 
-from benchmarks.fleet.costs import Costs
+from benchmarks.fleet.costs import KINDS, Costs
+from benchmarks.fleet.quiet import MAX_OTHERS, wait_until_quiet
 from benchmarks.fleet.real import Observed, observe
 from benchmarks.fleet.running import RunningServer, also_of, running
 from benchmarks.fleet.scenario import Population, Scenario, Trouble
@@ -22,8 +22,6 @@ from benchmarks.fleet.worker import Work
 from awx_ratelimit import Rate
 
 TOLERANCE = 0.2
-#: Other programs may use this share of the machine during a run.
-MAX_OTHERS = 0.08
 RUNS, MAX_TRIES = 3, 8
 SUBJECTS = 1_000
 SECONDS, WARM_UP_S = 2.0, 0.5
@@ -31,6 +29,7 @@ SECONDS, WARM_UP_S = 2.0, 0.5
 TICK_S = 0.001
 LIMIT = Rate("rate", 600, 60_000, burst=100)
 WATCHED = 3
+OUTAGE_PROCESSES, OUTAGE_RATE = 2, 1_500.0
 OUTAGE_SECONDS, HANG_AT_S, HANG_S = 8.0, 2.0, 3.0
 
 
@@ -45,7 +44,21 @@ class Point:
 
     def __str__(self) -> str:
         load = f"{self.tasks} tasks each" if self.tasks else f"{self.rate:,.0f} claims/s"
-        return f"{self.kind}, {self.processes} processes, {load}".replace("1 processes", "1 process")
+        return f"{self.kind}, {self.processes} process{'es' if self.processes > 1 else ''}, {load}"
+
+    def scenario(self) -> Scenario:
+        """The load for the simulation."""
+        return Scenario(
+            self.processes, Population(SUBJECTS), self.kind, rate=self.rate, tasks=self.tasks,
+            machine_cores=os.cpu_count(), tick_s=TICK_S if self.rate else 0.0, seconds=SECONDS, warm_up_s=WARM_UP_S,
+        )  # fmt: skip
+
+    def work(self, url: str) -> Work:
+        """The load of each process."""
+        return Work(
+            url, SECONDS, WARM_UP_S, SUBJECTS, 1, tasks=self.tasks, rate=self.rate / self.processes,
+            service=bool(also_of(self.kind)),
+        )  # fmt: skip
 
 
 POINTS = (
@@ -53,6 +66,7 @@ POINTS = (
     Point("redis", 1, tasks=10),
     *(Point("redis", processes, rate=3_000) for processes in (1, 2)),
     Point("redis, service budget", 2, tasks=100),
+    Point("redis cluster", 2, tasks=100),
     *(Point("postgres", processes, tasks=100) for processes in (1, 2)),
     Point("postgres", 2, rate=1_000),
     Point("postgres, service budget", 2, tasks=100),
@@ -61,14 +75,12 @@ POINTS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A figure that was predicted and measured. `runs` counted; None of them: the machine was never quiet."""
+    """A figure that was predicted and measured. `measured` is None if other programs used the machine all the time."""
 
     what: str
     unit: str
     predicted: float
     measured: float | None
-    runs: int
-    others: float
 
     @property
     def holds(self) -> bool:
@@ -77,106 +89,76 @@ class Row:
 
     def __str__(self) -> str:
         if self.measured is None:
-            busy = f"other programs used {self.others:.0%} of the machine"
-            return f"| {self.what} | {self.predicted:,.2f} {self.unit} | {busy} | | NOT measured |"
-        return (
-            f"| {self.what} | {self.predicted:,.2f} {self.unit} | {self.measured:,.2f} {self.unit} "
-            f"| {self.predicted / self.measured:.2f} | {'holds' if self.holds else 'OUTSIDE'} |"
-        )
+            return f"| {self.what} | {self._shown(self.predicted)} | the machine was busy | | not measured |"
+        figures = f"{self._shown(self.predicted)} | {self._shown(self.measured)} | {self.predicted / self.measured:.2f}"
+        return f"| {self.what} | {figures} | {'yes' if self.holds else 'NO'} |"
+
+    def _shown(self, figure: float) -> str:
+        return f"{figure:,.0f} {self.unit}" if figure >= 100 else f"{figure:.2f} {self.unit}"
 
 
-def validate(costs: dict[str, Costs], points: Sequence[Point] = POINTS) -> list[Row]:
-    """Compare all points, and an outage. Prints each row."""
-    print("| what | predicted | measured | ratio | within 20 % |\n| --- | --- | --- | --- | --- |")
-    rows: list[Row] = []
-    with ExitStack() as servers:
-        known: dict[str, RunningServer] = {}
-        for point in points:
-            name = point.kind.split(",", maxsplit=1)[0]
-            if name not in known:
-                known[name] = servers.enter_context(running(name))
-            rows += _shown(_compared(point, known[name], costs[point.kind]))
-    with running("redis") as server:
-        rows += _shown(_outage(server, costs["redis"]))
-    return rows
+class Validation:
+    """All comparisons. Together they wait for a quiet machine for `patience_s` at most."""
+
+    def __init__(self, costs: dict[str, Costs], patience_s: float) -> None:
+        self._costs = costs
+        self._patience_s = patience_s
+
+    def rows(self, points: Sequence[Point] = POINTS) -> Iterator[Row]:
+        """Compare the points, and an outage."""
+        for kind in KINDS:
+            chosen = [point for point in points if point.kind == kind]
+            if chosen:
+                with running(kind) as server:
+                    for point in chosen:
+                        yield from self._compare(point, server)
+        with running("redis") as server:
+            yield from self._outage(server)
+
+    def _compare(self, point: Point, server: RunningServer) -> Iterator[Row]:
+        predicted = simulate(point.scenario(), self._costs[point.kind])
+        runs = self._runs(point.work(server.url), point.processes, server)
+        if point.tasks:
+            yield _row(f"{point}: throughput", "claims/s", predicted.claims_s, [run.claims_s for run in runs])
+        yield _row(f"{point}: p99", "ms", predicted.p99_s * 1_000, [run.p99_s * 1_000 for run in runs])
+
+    def _runs(
+        self, work: Work, processes: int, server: RunningServer, during: Sequence[tuple[float, int]] = ()
+    ) -> list[Observed]:
+        """The runs that count."""
+        runs: list[Observed] = []
+        for _ in range(MAX_TRIES):
+            self._patience_s = wait_until_quiet(self._patience_s)
+            if not self._patience_s or len(runs) == RUNS:
+                break
+            run = observe(work, processes, server, during)
+            runs += [run] if run.others <= MAX_OTHERS else []
+        return runs
+
+    def _outage(self, server: RunningServer) -> Iterator[Row]:
+        """Two guarded processes, and a server that hangs."""
+        predicted = simulate(_outage_scenario(), self._costs["redis"])
+        work = Work(
+            server.url, OUTAGE_SECONDS, 0.0, SUBJECTS, 1, rate=OUTAGE_RATE / OUTAGE_PROCESSES, budget_ms=50,
+            workers=OUTAGE_PROCESSES, limit=(LIMIT.tokens, LIMIT.period_ms, LIMIT.burst), watched=WATCHED,
+        )  # fmt: skip
+        signals = [(HANG_AT_S, SIGSTOP), (HANG_AT_S + HANG_S, SIGCONT)]
+        runs = self._runs(work, OUTAGE_PROCESSES, server, signals)
+        what = f"redis hangs for {HANG_S:g} s, {OUTAGE_PROCESSES} processes, {OUTAGE_RATE:,.0f} claims/s"
+        yield _row(f"{what}: p99", "ms", predicted.p99_s * 1_000, [run.p99_s * 1_000 for run in runs])
+        yield _row(f"{what}: over the limit", "claims", _mean_over(predicted), [_over(run) for run in runs])
 
 
-def _shown(rows: list[Row]) -> list[Row]:
-    for row in rows:
-        print(row, flush=True)
-    return rows
-
-
-def _compared(point: Point, server: RunningServer, costs: Costs) -> list[Row]:
-    predicted = simulate(scenario_of(point), costs)
-    work = Work(
-        server.url, SECONDS, WARM_UP_S, SUBJECTS, 1, tasks=point.tasks, rate=point.rate / point.processes,
-        service=bool(also_of(point.kind)),
-    )  # fmt: skip
-    runs, others = _quiet_runs(work, point.processes, server)
-    p99_ms = [run.p99_s * 1_000 for run in runs]
-    rows = [_row(f"{point}, p99", "ms", predicted.p99_s * 1_000, p99_ms, others)]
-    if point.tasks:
-        claims_s = [run.claims_s for run in runs]
-        rows.insert(0, _row(f"{point}, throughput", "claims/s", predicted.claims_s, claims_s, others))
-    return rows
-
-
-def scenario_of(point: Point) -> Scenario:
-    """The same load for the simulation."""
+def _outage_scenario() -> Scenario:
     return Scenario(
-        point.processes,
-        Population(SUBJECTS),
-        point.kind,
-        rate=point.rate,
-        tasks=point.tasks,
-        machine_cores=os.cpu_count(),
-        tick_s=TICK_S if point.rate else 0.0,
-        seconds=SECONDS,
-        warm_up_s=WARM_UP_S,
-    )
-
-
-def _quiet_runs(
-    work: Work, processes: int, server: RunningServer, during: Sequence[tuple[float, int]] = ()
-) -> tuple[list[Observed], float]:
-    """The runs that count, and the least share of the machine that other programs used in one that does not."""
-    runs: list[Observed] = []
-    others = 1.0
-    for _ in range(MAX_TRIES):
-        run = observe(work, processes, server, during)
-        if run.others <= MAX_OTHERS:
-            runs.append(run)
-        others = min(others, run.others)
-        if len(runs) == RUNS:
-            break
-    return runs, others
-
-
-def _row(what: str, unit: str, predicted: float, measured: list[float], others: float) -> Row:
-    return Row(what, unit, predicted, median(measured) if measured else None, len(measured), others)
-
-
-def _outage(server: RunningServer, costs: Costs) -> list[Row]:
-    """Two guarded processes, and a server that hangs."""
-    processes, rate = 2, 1_500.0
-    scenario = Scenario(
-        processes, Population(SUBJECTS), rate=rate, limit=LIMIT, workers=processes, hold_s=None,
+        OUTAGE_PROCESSES, Population(SUBJECTS), rate=OUTAGE_RATE, limit=LIMIT, workers=OUTAGE_PROCESSES, hold_s=None,
         machine_cores=os.cpu_count(), tick_s=TICK_S, seconds=OUTAGE_SECONDS, warm_up_s=0.0,
         troubles=[Trouble(HANG_AT_S, HANG_S)], watched=frozenset(range(WATCHED)),
     )  # fmt: skip
-    predicted = simulate(scenario, costs)
-    work = Work(
-        server.url, OUTAGE_SECONDS, 0.0, SUBJECTS, 1, rate=rate / processes, budget_ms=50, workers=processes,
-        limit=(LIMIT.tokens, LIMIT.period_ms, LIMIT.burst), watched=WATCHED,
-    )  # fmt: skip
-    runs, others = _quiet_runs(work, processes, server, [(HANG_AT_S, SIGSTOP), (HANG_AT_S + HANG_S, SIGCONT)])
-    what = f"Redis hangs for {HANG_S:g} s, {processes} guarded processes, {rate:,.0f} claims/s"
-    over = [_over(run) for run in runs]
-    return [
-        _row(f"{what}, p99", "ms", predicted.p99_s * 1_000, [run.p99_s * 1_000 for run in runs], others),
-        _row(f"{what}, over the limit", "claims", _mean_over(predicted), over, others),
-    ]
+
+
+def _row(what: str, unit: str, predicted: float, measured: list[float]) -> Row:
+    return Row(what, unit, predicted, median(measured) if measured else None)
 
 
 def _over(run: Observed) -> float:
@@ -190,8 +172,3 @@ def _over(run: Observed) -> float:
 
 def _mean_over(result: Result) -> float:
     return sum(result.over.values()) / WATCHED
-
-
-def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """What the results keep of rows."""
-    return [asdict(row) | {"holds": row.holds} for row in rows]

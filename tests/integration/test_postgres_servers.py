@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import psycopg
 import pytest
@@ -23,6 +24,7 @@ from awx_ratelimit.errors import BackendMisconfigured
 from awx_ratelimit.testing import ManualClock
 
 PLAN = Plan.of("p", per_minute=2)
+NEW = Plan.of("new", per_minute=100_000, per_day=1_000_000, concurrent=50_000)
 BUSY = Plan.of("busy", per_minute=100_000, per_month=1_000_000, concurrent=50_000)
 
 
@@ -161,6 +163,34 @@ def test_batches_in_opposite_orders_do_not_deadlock(postgres: Postgres, database
     assert deadlocks == (0,)
     for backend in backends:
         backend.close()
+
+
+def test_batches_of_new_subjects_do_not_deadlock(postgres: Postgres, database: str) -> None:
+    """Batches that create the same records at the same time, in every order and jointly too, never deadlock."""
+    names, url = [f"s{number}" for number in range(40)], postgres.url(database)
+    PostgresBackend.from_url(url).close()
+
+    def decided(seed: int) -> int:
+        async def decide() -> int:
+            limiter, draw = AsyncLimiter(AsyncPostgresBackend.from_url(url, timeout_ms=20_000)), Random(seed)
+            allowed = 0
+            for turn in range(3):
+                chosen = draw.sample(names, len(names))
+                plain = [limiter.acquire(f"{name} {turn}", NEW) for name in chosen]
+                joint = [limiter.acquire(f"{name} {turn}", NEW, also=[Budget("all", NEW, "s")]) for name in chosen[:3]]
+                decisions = await asyncio.gather(*plain, *joint)
+                allowed += sum(decision.allowed for decision in decisions)
+            await limiter.aclose()
+            return allowed
+
+        return asyncio.run(decide())
+
+    with ThreadPoolExecutor(4) as pool:
+        allowed = sum(pool.map(decided, range(4)))
+
+    (deadlocks,) = rows(url, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    assert allowed == 4 * 3 * 43
+    assert deadlocks == (0,)
 
 
 def test_a_hanging_server(database: str, postgres: Postgres) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from awx_ratelimit.backends.postgres.arrays import bigint, bigints, byteas, lease_encoder, texts
 from awx_ratelimit.backends.postgres.joint_codec import JointCodec, damaged
 from awx_ratelimit.backends.postgres.keys import Keys, Place, Records
+from awx_ratelimit.backends.postgres.many import MANY
+from awx_ratelimit.backends.postgres.many_codec import ManyClaims
 from awx_ratelimit.backends.postgres.plan_encoding import (
     MAX_TTL_MS,
     Charges,
@@ -21,8 +23,6 @@ from awx_ratelimit.backends.postgres.plan_encoding import (
     plain_charge,
 )
 from awx_ratelimit.backends.postgres.schema import (
-    ACQUIRE_MANY,
-    ACQUIRE_PLAIN,
     HEAL,
     RENEW,
     RESET,
@@ -93,25 +93,9 @@ class Codec:
             call = self._acquire_one(claims[0], released, now_ms)
             if call is not None:
                 return call
-        order, charges, place = self._keys.order, Charges(), 0
-        last: tuple[Plan | None, int] = None, 0
-        parts: dict[Place, tuple[list[int], list[int]]] = {}
-        for record, plan, cost, lease_id in claims:
-            if plan is not last[0] or cost != last[1]:
-                last, place = (plan, cost), charges.place_of(plain_charge(plan, cost), _NO_MOMENTS)
-            parts.setdefault(order(record), ([], []))[1].extend((lease_id & SEQUENCE, place))
-        for record, lease_id in released:
-            parts.setdefault(order(record), ([], []))[0].append(lease_id & SEQUENCE)
-        records, asked = sorted(parts), list[int]()
-        for each in records:
-            gone, claimed = parts[each]
-            asked += (len(claimed) // 2, len(gone), *gone, *claimed)
-        head = map(bigint, (checked_time(now_ms), *self._owner))
-        places = byteas([subject for subject, _ in records]), texts([scope for _, scope in records])
-        return Call(
-            statement(self.place, ACQUIRE_PLAIN if len(records) == 1 else ACQUIRE_MANY),
-            (*head, *places, bigints(asked), bigints(charges.numbers), texts(charges.heads)),
-        )
+        many = ManyClaims(self._keys, self._singles)
+        many.add(claims, released)
+        return many.call(self.place, self._owner, now_ms)
 
     def _acquire_one(self, claim: PlainClaim, released: Sequence[ReleasedLease], now_ms: int | None) -> Call | None:
         """`acquire` for a claim that one UPDATE can decide; None for others."""
@@ -121,8 +105,8 @@ class Codec:
             return None
         time = bigint(checked_time(now_ms))
         if not released:
-            return Call(singles[0], (self._keys.digest(record), self._lease(lease_id & SEQUENCE), time))
-        ((gone_record, gone_id),), replacing = released, singles[1]
+            return Call(singles.alone, (self._keys.digest(record), self._lease(lease_id & SEQUENCE), time))
+        ((gone_record, gone_id),), replacing = released, singles.replacing
         if replacing is None or gone_record != record:
             return None
         gone, sequence = self._lease(gone_id & SEQUENCE), bigint(lease_id & SEQUENCE)
@@ -133,13 +117,21 @@ class Codec:
     ) -> list[Decision | BackendUnavailable]:
         """The decisions in the reply to `acquire`, in order; an error for a record that is corrupt."""
         claims = list(claims)
-        if len(claims) == 1:
+        if len(claims) == 1 and reply[0] != MANY:
             return [self._decision(claims[0], reply, 0, hold_times, on_grant)[0]]
         decisions: list[Any] = [None] * len(claims)
-        # The function decides the claims of one record after the other.
-        at, order = 0, [self._keys.order(claim[0]) for claim in claims]
-        for number in sorted(range(len(claims)), key=order.__getitem__):
-            decisions[number], at = self._decision(claims[number], reply, at, hold_times, on_grant)
+        by_place: dict[Place, list[int]] = {}
+        for number, claim in enumerate(claims):
+            by_place.setdefault(self._keys.order(claim[0]), []).append(number)
+        groups, at = [by_place[place] for place in sorted(by_place)], 0
+        if is_tagged := bool(reply) and reply[0] == MANY:
+            at = 1
+        for group in groups:
+            some = group
+            if is_tagged:
+                some, at = groups[reply[at] - 1], at + 1
+            for number in some:
+                decisions[number], at = self._decision(claims[number], reply, at, hold_times, on_grant)
         return decisions
 
     def _decision(

@@ -1,7 +1,7 @@
 """Plans as the functions read them: lines of text for limits, and numbers. See acquire.sql for the layout."""
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 from awx_ratelimit.backends.postgres.arrays import BIGINT, BIGINTS, BYTEA
 from awx_ratelimit.backends.postgres.schema import Function, Statement, statement
@@ -126,8 +126,17 @@ def plain_charge(plan: Plan, cost: int) -> Charge:
     return charge
 
 
-#: The statements for a claim that is alone, and for one with a lease that is released; None for plans without slots.
-Singles: TypeAlias = tuple[Statement, Statement | None]
+class Singles(NamedTuple):
+    """How the functions of `single` and `many` decide a plan and a cost.
+
+    `alone` is the statement for a claim that is alone, and `replacing` for one with a lease that is released, which is
+    None for plans without slots.
+    """
+
+    rates: int
+    terms: tuple[int, ...]
+    alone: Statement
+    replacing: Statement | None
 
 
 class SingleStatements:
@@ -150,27 +159,30 @@ class SingleStatements:
 
 def _singles(place: str, plan: Plan, cost: int) -> Singles | None:
     rates = len(plan.rates)
-    if (
-        rates > MAX_SINGLE_RATES
-        or plan.is_unlimited
-        or plan.shadowed
-        or plan.max_hold_ms
-        or any(rate.calendar for rate in plan.rates)
-    ):
+    if rates > MAX_SINGLE_RATES or plan.is_unlimited or plan.shadowed or plan.max_hold_ms:
+        return None
+    if any(rate.calendar for rate in plan.rates):
         return None
     _, slots_mode, ttl_ms, slots, *_ = charge = _numbers(plain_charge(plan, cost))
-    numbers = [slots, ttl_ms] if slots_mode else []
+    of_slots, of_rates = (slots, ttl_ms) if slots_mode else (), list[int]()
     for rate in plan.rates:
         # Settling can leave twice the capacity.
         full_ms = 2 * rate.capacity // rate.drain + 1
-        numbers += (rate.drain, cost * rate.unit, rate.capacity - cost * rate.unit, full_ms)
+        of_rates += (rate.drain, cost * rate.unit, rate.capacity - cost * rate.unit, full_ms)
     charges = "{" + ",".join(map(str, (1, *charge))) + "}"
     # Names of limits have no quotes and no backslashes.
     limits = head_of(plan).replace("\t", "\\t").replace("\n", "\\n")
-    literals = "".join(f", {number}::bigint" for number in numbers) + f", '{charges}'::bigint[], E'{limits}'"
+    literals = (
+        "".join(f", {number}::bigint" for number in (*of_slots, *of_rates)) + f", '{charges}'::bigint[], E'{limits}'"
+    )
     alone = Function(function_name(rates, slots=slots_mode > 0, replaces=False), (BYTEA, BIGINTS, BIGINT), literals)
     replacing = Function(function_name(rates, slots=True, replaces=True), (BYTEA, BIGINTS, BIGINT, BIGINT), literals)
-    return statement(place, alone), statement(place, replacing) if slots_mode else None
+    return Singles(
+        rates,
+        (*(of_slots or (0, 0)), *of_rates),
+        statement(place, alone),
+        statement(place, replacing) if slots_mode else None,
+    )
 
 
 def checked_time(now_ms: int | None) -> int | None:

@@ -22,7 +22,8 @@ from awx_ratelimit.backends.postgres.arrays import (
     TEXT,
     TEXTS,
 )
-from awx_ratelimit.backends.postgres.single import single_functions
+from awx_ratelimit.backends.postgres.many import many_functions, many_name
+from awx_ratelimit.backends.postgres.single import MAX_RATES, single_functions
 from awx_ratelimit.core.validation import describe
 
 #: The files of each version, and what must run for it, in order.
@@ -34,6 +35,13 @@ VERSION: Final = len(_MIGRATIONS)
 _CORRUPTION: Final = (
     "data_exception OR integrity_constraint_violation OR feature_not_supported OR data_corrupted OR index_corrupted "
     "OR internal_error"
+)
+#: The settings of functions that take many records.
+_PLANNED: Final = " ".join(
+    (
+        "SET plan_cache_mode = force_generic_plan",
+        *(f"SET enable_{way} = off" for way in ("hashjoin", "mergejoin", "seqscan")),
+    )
 )
 CORRUPTION_CODES: Final = ("22", "23", "0A000", "XX")
 _is_name = re.compile(r"[a-z_][a-z0-9_]{0,30}").fullmatch
@@ -64,7 +72,11 @@ ACQUIRE: Final = Function(
 )
 ACQUIRE_JOINTLY: Final = Function("acquire_jointly_1", ACQUIRE.types)
 ACQUIRE_PLAIN: Final = Function("acquire_plain_1", (BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BIGINTS, BIGINTS, TEXTS))
-ACQUIRE_MANY: Final = Function("acquire_many_1", ACQUIRE_PLAIN.types)
+#: For each number of rates.
+ACQUIRE_MANY: Final = [
+    Function(many_name(rates), (*(BIGINT,) * 3, BYTEAS, TEXTS, BOOLEANS, *(BIGINTS,) * 8, TEXTS))
+    for rates in range(MAX_RATES + 1)
+]
 RENEW: Final = Function("renew_all_1", (BIGINT, BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BIGINTS))
 RESET: Final = Function("reset_1", (BYTEA, TEXT))
 SETTLE: Final = Function(
@@ -105,8 +117,12 @@ def migration(place: str, version: int) -> str:
     """The statements that lead to `version`, from the version before."""
     folder = files(__package__) / "sql"
     text = "\n".join(folder.joinpath(f"{name}.sql").read_text("utf-8") for name in _MIGRATIONS[version - 1])
-    text += single_functions()
-    text = text.replace("@corruption", _CORRUPTION).replace("@schema", f'"{place.partition(".")[0]}"')
+    text += single_functions() + many_functions()
+    text = (
+        text.replace("@corruption", _CORRUPTION)
+        .replace("@planned", _PLANNED)
+        .replace("@schema", f'"{place.partition(".")[0]}"')
+    )
     return re.sub(r"@(\w+)", lambda found: _name(place, found[1]), text)
 
 

@@ -42,8 +42,7 @@ def _function(rates: int, *, slots: bool, replaces: bool) -> str:
     of_slots = ["slots bigint, ttl_ms bigint"] if slots else []
     parameters = ["key bytea", *own, "call_ms bigint", *of_slots, *each, "charges bigint[]", "limits text"]
     owner, asked = ("gone", "1, 1, gone[3], sequence, 1") if replaces else ("lease", "1, 0, lease[3], 1")
-    changes = [*_charges(rates, slots=slots, replaces=replaces), *(_leases(replaces=replaces) if slots else [])]
-    conditions = [*_conditions(rates), *(_room(replaces=replaces) if slots else [])]
+    changes, conditions = changes_and_conditions(rates, slots=slots, replaces=replaces)
     return f"""
 CREATE OR REPLACE FUNCTION @{function_name(rates, slots=slots, replaces=replaces)}(
   {", ".join(parameters)}
@@ -53,9 +52,9 @@ DECLARE
   answer bigint[];
 BEGIN
   UPDATE @records AS r SET
-    {", ".join(changes)}
+    {changes}
   WHERE r.subject = key AND r.scope = ''
-    AND {" AND ".join(conditions)}
+    AND {conditions}
   RETURNING ARRAY[now_ms, 0, 0, cardinality(r.leases) / 6] || r.levels INTO answer;
   IF answer IS NOT NULL THEN RETURN answer; END IF;
   RETURN @acquire_plain_1(
@@ -63,6 +62,13 @@ BEGIN
 END
 $$;
 """  # noqa: S608  # only names and numbers of this module
+
+
+def changes_and_conditions(rates: int, *, slots: bool, replaces: bool) -> tuple[str, str]:
+    """The changes of an UPDATE of the record `r` that charges a claim, and the conditions on which it fits."""
+    changes = [*_charges(rates, slots=slots, replaces=replaces), *(_leases(replaces=replaces) if slots else [])]
+    conditions = [*_conditions(rates), *(_room(replaces=replaces) if slots else [])]
+    return ", ".join(changes), " AND ".join(conditions)
 
 
 def _drained(j: int) -> str:

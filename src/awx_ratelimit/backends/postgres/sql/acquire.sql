@@ -43,6 +43,10 @@ DECLARE
   skipped boolean; rebased integer[]; held bigint; again boolean; moved boolean; is_relaid boolean; kept_ms bigint;
   names text[]; lows bigint[]; debts bigint[]; lines text[]; changed text[]; inserted integer := 0;
 BEGIN
+  IF cardinality(subjects) > 1 THEN
+    inserted := @present_1(subjects, scopes, wanted);
+    PERFORM @lock_1(subjects, scopes, wanted);
+  END IF;
   FOR i IN 1 .. cardinality(subjects) LOOP
     SELECT * INTO s FROM @records WHERE subject = subjects[i] AND scope = scopes[i] FOR NO KEY UPDATE;
     IF NOT FOUND AND wanted[i] THEN
@@ -54,6 +58,7 @@ BEGIN
         s := @locked_1(subjects[i], scopes[i], true);
       END IF;
     END IF;
+    IF s.head = '' AND s.kept = '{}' AND s.leases = '{}' THEN is_new[i] := true; END IF;
     IF s.subject IS NULL THEN
       s := ROW(subjects[i], scopes[i], 0, never, 0, 0, '', '{}', '{}', '{}', '{}')::@records;
     END IF;

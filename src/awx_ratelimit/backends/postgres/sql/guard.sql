@@ -1,31 +1,15 @@
 -- Calls of several claims, records or leases, of which a corrupt record must fail only its own. If a function fails for
 -- such a reason, its work is undone, and done again piece by piece.
 
--- As @acquire_plain_1.
-CREATE OR REPLACE FUNCTION @acquire_many_1(
-  call_ms bigint, owner_1 bigint, owner_2 bigint, subjects bytea[], scopes text[], asked bigint[], charges bigint[],
-  heads text[]
+-- As @acquire_plain_1, for one record. A corrupt one is an error code.
+CREATE OR REPLACE FUNCTION @acquire_apart_1(
+  call_ms bigint, owner_1 bigint, owner_2 bigint, subjects bytea[], scopes text[], asked bigint[],
+  charges bigint[], heads text[]
 ) RETURNS bigint[] LANGUAGE plpgsql AS $$
-DECLARE
-  answer bigint[] := '{}';
-  at integer := 1; end_at integer;
 BEGIN
-  BEGIN
-    RETURN @acquire_plain_1(call_ms, owner_1, owner_2, subjects, scopes, asked, charges, heads);
-  EXCEPTION WHEN @corruption THEN
-    NULL;
-  END;
-  FOR i IN 1 .. cardinality(subjects) LOOP
-    end_at := at + 1 + 2 * asked[at]::integer + asked[at + 1]::integer;
-    BEGIN
-      answer := answer || @acquire_plain_1(
-        call_ms, owner_1, owner_2, subjects[i : i], scopes[i : i], asked[at : end_at], charges, heads);
-    EXCEPTION WHEN @corruption THEN
-      FOR c IN 1 .. asked[at] LOOP answer := answer || ARRAY[0, -3]::bigint[]; END LOOP;
-    END;
-    at := end_at + 1;
-  END LOOP;
-  RETURN answer;
+  RETURN @acquire_plain_1(call_ms, owner_1, owner_2, subjects, scopes, asked, charges, heads);
+EXCEPTION WHEN @corruption THEN
+  RETURN ARRAY(SELECT CASE n % 2 WHEN 0 THEN -3 ELSE 0 END::bigint FROM generate_series(1, 2 * asked[1]) AS n);
 END
 $$;
 

@@ -19,7 +19,7 @@ DECLARE
   at integer := 1; from_at integer; last_at integer; releases_at integer; claims_at integer;
   row_id tid; row_head text; row_opened integer; levels bigint[]; leases bigint[];
   keep_ms bigint; lapse_ms bigint; renewed_ms bigint;
-  is_new boolean; is_rare boolean; changed boolean; refused boolean;
+  is_new boolean; is_empty boolean; is_rare boolean; changed boolean; refused boolean;
   c integer; p integer; step integer; rates integer; sequence bigint; mode bigint; charged bigint[]; uncharged bigint[];
   debt bigint; since_ms bigint; unit bigint; drain bigint; tokens bigint; until_ms bigint;
   exceeded bigint; bit bigint; held bigint;
@@ -29,10 +29,10 @@ BEGIN
     from_at := at;
     releases_at := at + 2; claims_at := releases_at + asked[at + 1]; last_at := claims_at + 2 * asked[at] - 1;
     answer_was := answer;
-    SELECT r.ctid, r.head, r.opened, r.levels, r.leases, r.keep_ms, r.lapse_ms, r.renewed_ms
-      INTO row_id, row_head, row_opened, levels, leases, keep_ms, lapse_ms, renewed_ms
+    SELECT r.ctid, r.head, r.opened, r.levels, r.leases, r.keep_ms, r.lapse_ms, r.renewed_ms, r.head = '' AND r.kept = '{}'
+      INTO row_id, row_head, row_opened, levels, leases, keep_ms, lapse_ms, renewed_ms, is_empty
       FROM @records AS r WHERE r.subject = subjects[i] AND r.scope = scopes[i] FOR NO KEY UPDATE;
-    is_new := NOT FOUND;
+    is_new := NOT FOUND; is_empty := coalesce(is_empty, false);
     -- Later than the time at which another call has written this record.
     now_ms := coalesce(call_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint);
     changed := false;
@@ -59,7 +59,7 @@ BEGIN
       sequence := asked[at]; c := asked[at + 1];
       at := at + 2;
       rates := charges[c + 1]; mode := charges[c + 2];
-      IF row_head IS NULL AND is_new THEN
+      IF is_new AND row_head IS NULL OR is_empty AND row_head = '' AND cardinality(levels) = 0 THEN
         row_head := heads[charges[c]];
         levels := array_fill(0::bigint, ARRAY[2 * rates]);
       END IF;
@@ -139,7 +139,7 @@ BEGIN
       inserted := inserted + 1;
     ELSIF NOT is_rare AND changed THEN
       UPDATE @records AS r
-        SET levels = levels, leases = leases, keep_ms = keep_ms, lapse_ms = lapse_ms, renewed_ms = renewed_ms 
+        SET head = row_head, levels = levels, leases = leases, keep_ms = keep_ms, lapse_ms = lapse_ms, renewed_ms = renewed_ms
         WHERE r.ctid = row_id;
     END IF;
     IF is_rare THEN

@@ -33,6 +33,11 @@ DECLARE
   place_of bigint; has_row boolean;
   cut_off bigint; room bigint; wanted bigint; asked bigint; given bigint; amount numeric; until_ms bigint;
 BEGIN
+  IF cardinality(subjects) > 1 THEN
+    PERFORM @present_1(subjects, scopes, ARRAY(
+      SELECT EXISTS (SELECT FROM generate_series(1, cardinality(changes), 3) AS c WHERE changes[c] = n AND changes[c + 1] > 0)
+      FROM generate_series(1, cardinality(subjects)) AS n));
+  END IF;
   FOR i IN 1 .. cardinality(subjects) LOOP
     s := @locked_1(subjects[i], scopes[i], EXISTS (
       SELECT FROM generate_series(1, cardinality(changes), 3) AS c WHERE changes[c] = i AND changes[c + 1] > 0));

@@ -7,7 +7,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full test-oldest pytest chaos audit pythons check dist distributions test-compiled compiler bench bench-chart screenshots clean servers redis-server postgresql pgbouncer nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
+.PHONY: demo test test-full test-oldest pytest chaos audit pythons check dist distributions test-compiled compiler bench bench-chart fleet screenshots clean servers redis-server postgresql pgbouncer nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -173,6 +173,13 @@ bench: .venv-bench/.ready redis-server postgresql valgrind
 # The chart of docs/hot-path.md, from the last counts of `make bench`.
 bench-chart: $(READY)
 	$(BIN)/python -m benchmarks.chart
+
+# A fleet of processes in a simulation: measures what claims cost here, compares it with real runs, and writes docs/capacity.md.
+# Other programs must not be busy. It waits for that for PATIENCE seconds.
+PATIENCE := 600
+
+fleet: $(READY) redis-server postgresql
+	$(BIN)/python -m benchmarks.fleet calibrate validate capacity $(PATIENCE)
 
 # wrk is Debian's package: installed where we may, named where we may not.
 .venv-bench/.ready: benchmarks/peers/requirements.txt benchmarks/peers/constraints.txt pyproject.toml

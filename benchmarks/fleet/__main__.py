@@ -60,7 +60,7 @@ def capacity(_: float) -> bool:
     costs = load()
     parts: dict[str, Iterable[str]] = {
         "costs": [*_cost_lines(costs), *_warning()],
-        "validation": [*_HEAD["validation"], *map(str, _kept_rows())],
+        "validation": [*_HEAD["validation"], *map(str, _kept_rows()), *_doubts()],
         "fleets": fleets(costs),
         "limits": limits(costs),
         "outages": outages(costs),
@@ -77,6 +77,14 @@ _HEAD = {"validation": ["| what | predicted | measured | ratio | within 20 % |",
 
 def _kept_rows() -> list[Row]:
     return [Row(**values) for values in json.loads(PLACE.read_text()).get("validation", [])]
+
+
+def _doubts() -> list[str]:
+    rows = _kept_rows()
+    wrong = sum(not row.holds for row in rows)
+    if rows and not wrong:
+        return []
+    return ["", f"*{wrong} of {len(rows)} predictions are not confirmed, so take all figures of this page as rough.*"]
 
 
 def _cost_lines(costs: dict[str, Costs]) -> list[str]:

@@ -1,13 +1,16 @@
 """Measures what one claim costs a process and its server: ``python -m benchmarks.fleet calibrate``.
 
-A round is a batch of claims that begin together, on a real server. Processor time is measured, so a busy machine
-changes little. A figure is the lowest tenth of many rounds of each size, in turn.
+A round is a batch of claims that begin together, on a real server. For the costs of a server it is such a batch from
+each of several connections, and the server finds them all at once, as that of a busy fleet does. Processor time is
+measured, so a busy machine changes little. A figure is the lowest tenth of many rounds of each size, in turn.
 """
 
 import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from signal import SIGCONT, SIGSTOP
+from typing import TypeAlias
 
 from benchmarks.fleet.client_costs import SIZES, Stamps, claim_together, low, measure_client, some_subjects
 from benchmarks.fleet.costs import Costs, Linear, ServerCosts
@@ -17,12 +20,11 @@ from benchmarks.fleet.running import PLAN, RunningServer, also_of, limiter_at, r
 from awx_ratelimit import AsyncLimiter, Budget
 from awx_ratelimit.backends.base import LocalUsage
 
-#: Many short rounds: in some of them no other program ran.
-_ROUNDS, _RARE_ROUNDS = 80, 16
-_CLAIMS = 60
-#: Longer than releases wait for claims that can carry them.
-_PATIENCE_S = 0.06
-_IDLE_S = 1.0
+_Act: TypeAlias = Callable[[AsyncLimiter, Sequence[str]], Awaitable[None]]
+
+_ROUNDS, _CONNECTIONS = 25, 16
+#: In so many turns, tasks have sent their calls.
+_TURNS = 6
 
 
 def measure(kind: str) -> tuple[Costs, float]:
@@ -44,20 +46,17 @@ class _ServerCosts:
     def __init__(self, server: RunningServer, also: Sequence[Budget]) -> None:
         self._server = server
         self._also = also
-        self._stamps = Stamps()
-        self._limiter: AsyncLimiter
+        self._limiters: list[AsyncLimiter] = []
 
     async def measure(self, is_part: bool) -> tuple[ServerCosts, float]:
         """The costs, and the time of a message on this machine."""
-        self._limiter = limiter_at(self._server.url)
-        call, wire_s = await self._calls()
+        self._limiters = [limiter_at(self._server.url) for _ in range(_CONNECTIONS)]
+        call = Linear.fit(await self._used(SIZES, self._claim))
         same = Linear.fit(await self._used(SIZES[1:], self._claim_same))
         part = Linear.fit(await self._used(SIZES[1:], self._claim_service)) if is_part else None
-        idle_s = await self._idle_s()
-        release = Linear.fit(await self._releases((1, 16, 48), idle_s))
-        heal = Linear.fit(await self._used((1, 16, 48), self._heal))
-        connect = await self._used((1,), self._connect)
-        await self._limiter.aclose()
+        release = Linear.fit(await self._used(SIZES, self._release, self._hold))
+        heal = Linear.fit(await self._used(SIZES, self._heal))
+        connect = await self._used((1,), self._claim, self._disconnect)
         costs = ServerCosts(
             call=Linear(call.fixed_s, min(same.each_s, call.each_s)),
             record_s=max(0.0, call.each_s - same.each_s),
@@ -66,72 +65,68 @@ class _ServerCosts:
             connect_s=max(0.0, connect[1] - call(1)),
             part_s=part.each_s if part else 0.0,
         )
+        wire_s = await self._wire_s()
+        for limiter in self._limiters:
+            await limiter.aclose()
         return costs, wire_s
 
-    async def _calls(self) -> tuple[Linear, float]:
-        waits: list[float] = []
-
-        async def timed(number: int, size: int) -> None:
-            begin_s, used_s = time.perf_counter(), time.thread_time()
-            await self._claim(number, size)
-            if size == 1:
-                waits.append(time.perf_counter() - begin_s - (time.thread_time() - used_s))
-
-        points = await self._used(SIZES, timed)
-        call = Linear.fit(points)
-        # Half of a wait, without the server's part.
-        return call, max(0.0, (low(waits) - points[1]) / 2)
-
-    async def _used(self, sizes: Sequence[int], act: Callable[[int, int], Awaitable[None]]) -> dict[int, float]:
-        """The processor time of the server for one `act`, by size."""
+    async def _used(self, sizes: Sequence[int], act: _Act, before: _Act | None = None) -> dict[int, float]:
+        """The processor time of the server for one `act` of one limiter, by size, without what it does `before`."""
         points: dict[int, list[float]] = {size: [] for size in sizes}
         for number in range(_ROUNDS):
             for size in sizes:
-                count = max(2, _CLAIMS // size // (6 if size == 1 else 1))
-                before = self._server.used_s()
-                for each in range(count):
-                    await act(number * 7 + each, size)
-                points[size].append(self._server.used_since_s(before) / count)
+                if before:
+                    await self._everywhere(before, number, size)
+                used = self._server.used_s()
+                await self._everywhere(act, number, size)
+                points[size].append(self._server.used_since_s(used) / _CONNECTIONS)
         return {size: low(each) for size, each in points.items()}
 
-    async def _claim(self, number: int, size: int) -> None:
-        await claim_together(self._limiter, some_subjects(number, size), self._also, self._stamps)
-
-    async def _claim_same(self, number: int, size: int) -> None:
-        subjects = some_subjects(number, 1) * size
-        await claim_together(self._limiter, subjects, self._also, self._stamps)
-
-    async def _claim_service(self, number: int, size: int) -> None:
-        del number
-        await claim_together(self._limiter, ["all"] * size, (), self._stamps, scope="service")
-
-    async def _heal(self, number: int, size: int) -> None:
-        owed: list[LocalUsage] = [(subject, PLAN, [1, 1], []) for subject in some_subjects(number, size)]
-        await asyncio.to_thread(remote_backend(self._limiter).heal, owed, os.urandom(8))
-
-    async def _connect(self, number: int, size: int) -> None:
-        await remote_backend(self._limiter)._channels.close()  # noqa: SLF001  # nothing public closes it
-        await self._claim(number, size)
-
-    async def _idle_s(self) -> float:
-        """What the server uses in a second without calls."""
-        before = self._server.used_s()
-        await asyncio.sleep(_IDLE_S)
-        return self._server.used_since_s(before) / _IDLE_S
-
-    async def _releases(self, sizes: Sequence[int], idle_s: float) -> dict[int, float]:
-        points: dict[int, list[float]] = {size: [] for size in sizes}
-        for number in range(_RARE_ROUNDS):
-            for size in sizes:
-                held = [
-                    await self._limiter.acquire(subject, PLAN, also=self._also)
-                    for subject in some_subjects(number, size)
-                ]
+    async def _everywhere(self, act: _Act, number: int, size: int) -> None:
+        """Let all limiters act at once. The server goes on when all have sent, so it works without pauses."""
+        subjects = [some_subjects(number * 17 + each, size) for each in range(_CONNECTIONS)]
+        self._server.signal(SIGSTOP)
+        try:
+            acting = asyncio.gather(*map(act, self._limiters, subjects))
+            for _ in range(_TURNS):
                 await asyncio.sleep(0)
-                before, begin_s = self._server.used_s(), time.perf_counter()
-                for decision in held:
-                    await self._limiter.release(decision)
-                await asyncio.sleep(_PATIENCE_S)
-                elapsed_s = time.perf_counter() - begin_s
-                points[size].append(max(1e-6, self._server.used_since_s(before) - idle_s * elapsed_s))
-        return {size: low(each) for size, each in points.items()}
+        finally:
+            self._server.signal(SIGCONT)
+        await acting
+
+    async def _claim(self, limiter: AsyncLimiter, subjects: Sequence[str]) -> None:
+        await claim_together(limiter, subjects, self._also, Stamps())
+
+    async def _claim_same(self, limiter: AsyncLimiter, subjects: Sequence[str]) -> None:
+        await claim_together(limiter, [subjects[0]] * len(subjects), self._also, Stamps())
+
+    async def _claim_service(self, limiter: AsyncLimiter, subjects: Sequence[str]) -> None:
+        await claim_together(limiter, ["all"] * len(subjects), (), Stamps(), scope="service")
+
+    async def _hold(self, limiter: AsyncLimiter, subjects: Sequence[str]) -> None:
+        held = await asyncio.gather(*(limiter.acquire(subject, PLAN, also=self._also) for subject in subjects))
+        await limiter.flush()
+        for decision in held:
+            await limiter.release(decision)
+
+    async def _release(self, limiter: AsyncLimiter, subjects: Sequence[str]) -> None:
+        del subjects
+        await limiter.flush()
+
+    async def _heal(self, limiter: AsyncLimiter, subjects: Sequence[str]) -> None:
+        owed: list[LocalUsage] = [(subject, PLAN, [1, 1], []) for subject in subjects]
+        await asyncio.to_thread(remote_backend(limiter).heal, owed, os.urandom(8))
+
+    async def _disconnect(self, limiter: AsyncLimiter, subjects: Sequence[str]) -> None:
+        del subjects
+        await remote_backend(limiter)._channels.close()  # noqa: SLF001  # nothing public closes it
+
+    async def _wire_s(self) -> float:
+        """Half of what a single call takes besides processor time."""
+        limiter, waits = self._limiters[0], list[float]()
+        for number in range(_ROUNDS * 8):
+            begin_s, used_s, server_s = time.perf_counter(), time.thread_time(), self._server.used_s()
+            await self._claim(limiter, some_subjects(number, 1))
+            elapsed_s, own_s = time.perf_counter() - begin_s, time.thread_time() - used_s
+            waits.append(elapsed_s - own_s - self._server.used_since_s(server_s))
+        return max(0.0, low(waits) / 2)

@@ -101,7 +101,7 @@ def fleets(costs: dict[str, Costs]) -> Iterator[str]:
 
 def _redis(found: tuple[int, Result] | None) -> str:
     if found is None:
-        return f"more than {SIZES[-1]} | | | | "
+        return "none is enough | | | | "
     size, result = found
     calls_s = result.calls_s + result.releases_s
     return f"{size} | {result.server_busy:.0%} | {calls_s:,.0f} | {ms(result.p50_s)} | {ms(result.p99_s)}"
@@ -109,7 +109,7 @@ def _redis(found: tuple[int, Result] | None) -> str:
 
 def _postgres(found: tuple[int, Result] | None) -> str:
     if found is None:
-        return f"more than {SIZES[-1]} | | | "
+        return "none is enough | | | "
     size, result = found
     return f"{size} | {result.server_busy:.0%} | {ms(result.p50_s)} | {ms(result.p99_s)}"
 

@@ -3,6 +3,7 @@
 import random
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 
 from benchmarks.fleet.measured import Measured
 from benchmarks.fleet.servers import Claim
@@ -23,8 +24,11 @@ MAX_REPEATED_S = 1.0
 class Guard:
     """The guard of one process: a circuit breaker for each server, the local share of `limit`, and known refusals."""
 
-    def __init__(self, limit: Rate, workers: int, servers: int, chance: random.Random, measured: Measured) -> None:
+    def __init__(
+        self, limit: Rate, workers: int, budget_s: float, servers: int, chance: random.Random, measured: Measured
+    ) -> None:
         self._breakers = [CircuitBreaker() for _ in range(servers)]
+        self._budget_s = budget_s
         self._whole = limit
         self._share = Shares(workers).of(Plan("simulated", (limit,)), 1).rates[0]
         self._local = Buckets(self._share)
@@ -53,16 +57,16 @@ class Guard:
         self._open.append(claim)
         return True
 
-    def begun_s(self) -> float | None:
-        """When the oldest claim began that has no answer."""
+    def deadline_s(self) -> float:
+        """The deadline of the oldest claim that has no answer."""
         while self._open and self._open[0].is_done:
             self._open.popleft()
-        return self._open[0].begun_s if self._open else None
+        return self._open[0].begun_s + self._budget_s if self._open else inf
 
-    def late(self, before_s: float) -> list[Claim]:
-        """The claims without an answer that began before."""
+    def late(self, now_s: float) -> list[Claim]:
+        """The claims without an answer whose time is over."""
         late: list[Claim] = []
-        while (begun_s := self.begun_s()) is not None and begun_s <= before_s:
+        while self.deadline_s() <= now_s:
             late.append(self._open.popleft())
         return late
 

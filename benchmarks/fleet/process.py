@@ -4,6 +4,7 @@ In a turn, the tasks go on whose claims were answered, and new requests begin. T
 """
 
 import random
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from math import ceil, inf
@@ -46,13 +47,17 @@ class Process:
         self._channels = [Channel(server, each, self._service, self._on_reply) for each, server in enumerate(servers)]
         self._releases = Releases(simulation, scenario, measured)
         limit = scenario.limit
-        self._guard = Guard(limit, scenario.workers, len(servers), chance, measured) if limit else None
+        self._guard = (
+            Guard(limit, scenario.workers, scenario.budget_s, len(servers), chance, measured) if limit else None
+        )
         self._is_running = False
         self._looks_at_s = inf
         self._leaving: list[Claim] = []
         self._to_send: list[Channel] = []
         self._replied: list[Channel] = []
         self._healing: set[int] = set()
+        #: The deadlines of calls, their channels and their claims, in the order in which they were sent.
+        self._calls: deque[tuple[float, Channel, list[Claim]]] = deque()
         #: The tasks that claim in the next turn, besides requests that come.
         self._ready = scenario.tasks
         self._a_second = scenario.rate / scenario.processes
@@ -76,7 +81,7 @@ class Process:
         to_send, self._to_send = self._to_send, []
         replied, self._replied = self._replied, []
         again, self._ready = self._ready + (len(leaving) if self._scenario.tasks else 0), 0
-        self._give_up_late({channel.number for channel in replied})
+        self._give_up_late(replied)
         steps: list[tuple[float, Act]] = []
         if leaving:
             steps.append((self._costs.leave(len(leaving)), partial(self._leave, leaving, self._simulation.now_s)))
@@ -113,8 +118,9 @@ class Process:
 
     def _wakes_at_s(self) -> float:
         """The time of the next request or deadline."""
-        begun_s = self._guard.begun_s() if self._guard else None
-        return self._next_s if begun_s is None else min(self._next_s, begun_s + self._scenario.budget_s)
+        if self._guard is None:
+            return self._next_s
+        return min(self._next_s, self._guard.deadline_s(), self._call_deadline_s())
 
     def _sleep(self) -> None:
         now_s, wakes_at_s, tick_s = self._simulation.now_s, self._wakes_at_s(), self._scenario.tick_s
@@ -184,6 +190,8 @@ class Process:
         now_s = self._simulation.now_s
         self._measured.calls += self._measured.is_warm(now_s)
         channel.send(batch, now_s)
+        if self._guard:
+            self._calls.append((now_s + self._scenario.budget_s, channel, batch))
 
     def _reading(self, channel: Channel) -> list[tuple[float, Act]]:
         """The next batch goes first, so that the server works while the replies are read."""
@@ -213,14 +221,24 @@ class Process:
         else:
             self._healing.discard(channel.number)
 
-    def _give_up_late(self, replied: set[int]) -> None:
-        """Decide the claims whose time is over. An answer that has arrived counts."""
+    def _call_deadline_s(self) -> float:
+        """The deadline of the oldest call in flight."""
+        calls = self._calls
+        while calls and calls[0][1].in_flight is not calls[0][2]:
+            calls.popleft()
+        return calls[0][0] if calls else inf
+
+    def _give_up_late(self, replied: list[Channel]) -> None:
+        """Decide the claims whose time is over, and those of calls whose time is over. What has arrived counts."""
         if self._guard is None:
             return
         now_s = self._simulation.now_s
-        late = self._guard.late(now_s - self._scenario.budget_s)
-        # The deadline of a call is that of its first claim: both have the same budget.
-        for number in sorted({claim.server for claim in late} - replied):
-            for claim in self._channels[number].give_up():
+        answered = {id(claim) for channel in replied for claim in channel.in_flight}
+        late = [claim for claim in self._guard.late(now_s) if id(claim) not in answered]
+        while self._call_deadline_s() <= now_s:
+            _, channel, _ = self._calls.popleft()
+            late += [] if channel in replied else channel.give_up()
+        for claim in late:
+            if not claim.is_done:
                 self._guard.fail(claim, now_s)
                 self._resolve(claim)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Timer
@@ -40,7 +39,7 @@ def observe(work: Work, processes: int, server: RunningServer, during: Sequence[
     programs = [_start(replace(work, seed=work.seed + 100 * number)) for number in range(processes)]
     begin_s = _begin(programs)
     for after_s, number in during:
-        Timer(begin_s + after_s - time.monotonic(), _signal, (server.pids(), number)).start()
+        Timer(begin_s + after_s - time.monotonic(), server.signal, (number,)).start()
     time.sleep(max(0.0, begin_s + work.warm_up_s - time.monotonic()))
     others = Others(lambda: _used_s(programs, server))
     time.sleep(work.seconds - _EARLY_S)
@@ -87,12 +86,6 @@ def _start(work: Work) -> "subprocess.Popen[bytes]":
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-
-
-def _signal(pids: Sequence[int], number: int) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 def _used_s(programs: Sequence["subprocess.Popen[bytes]"], server: RunningServer) -> float:

@@ -1,5 +1,6 @@
 """Real servers of this machine, and limiters that use them."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -36,6 +37,12 @@ class RunningServer:
             with suppress(OSError):
                 used[pid] = used_s(pid)
         return used
+
+    def signal(self, number: int) -> None:
+        """Send a signal to each process."""
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def used_since_s(self, before: dict[int, float]) -> float:
         """The processor time since `before`. That of processes which have ended meanwhile is missing."""

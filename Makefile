@@ -123,7 +123,7 @@ $(BIN)/uwsgi: $(READY) | compiler
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group compiled
 
 # The storms of the tests at their real length, with their figures; `make test` has seconds of each. KEEP=1 puts the figures into docs/reliability.md.
-chaos: $(READY) redis-server
+chaos: $(READY) redis-server postgresql pgbouncer
 	AWX_CHAOS_SECONDS=60 AWX_CHAOS_TABLE=$(if $(KEEP),docs/reliability.md) $(BIN)/python -m pytest tests/chaos tests/servers/test_management.py::test_schemathesis_finds_nothing --timeout 600
 
 # Ten whole audits of an honest gateway, up to eight at once; `make test` has one.
@@ -168,6 +168,7 @@ bench: .venv-bench/.ready redis-server postgresql valgrind
 	.venv-bench/bin/python -m benchmarks.bench_servers | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_redis | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_postgres | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_postgres_bloat | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_outages 2>/dev/null | tee -a benchmarks/results/measured.md
 
 # The chart of docs/hot-path.md, from the last counts of `make bench`.

@@ -117,13 +117,23 @@ def migration(place: str, version: int) -> str:
     """The statements that lead to `version`, from the version before."""
     folder = files(__package__) / "sql"
     text = "\n".join(folder.joinpath(f"{name}.sql").read_text("utf-8") for name in _MIGRATIONS[version - 1])
-    text += single_functions() + many_functions()
+    text += single_functions() + many_functions() + _safe_paths()
     text = (
         text.replace("@corruption", _CORRUPTION)
         .replace("@planned", _PLANNED)
         .replace("@schema", f'"{place.partition(".")[0]}"')
     )
     return re.sub(r"@(\w+)", lambda found: _name(place, found[1]), text)
+
+
+def _safe_paths() -> str:
+    """Statements that protect the functions that clients call, other than those of `single`.
+
+    Otherwise an overload in a schema that others may write could take the place of a function of PostgreSQL.
+    """
+    names = [function.name for function in (ACQUIRE, ACQUIRE_JOINTLY, ACQUIRE_PLAIN, *ACQUIRE_MANY, RENEW, RESET)]
+    names += [SETTLE.name, HEAL.name]
+    return "".join(f"ALTER FUNCTION @{name} SET search_path = pg_catalog, pg_temp;\n" for name in names)
 
 
 def versions_table(place: str) -> str:

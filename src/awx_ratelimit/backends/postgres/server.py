@@ -23,6 +23,8 @@ _REMEDIES = {
     "3D": "create the database, or name another one",
     "42501": "allow its user to create a schema. Or run `awx-ratelimit doctor` as a user who may, and allow this one "
     "USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on its tables",
+    "42883": "its tables are of a newer version; upgrade awx_ratelimit. If somebody has dropped some functions, drop "
+    "the schema, or write another prefix",
     "25006": "it is a read-only standby: name its primary, or all of them with &target_session_attrs=read-write",
 }
 #: Text of errors of libpq, which have no code, and remedies.

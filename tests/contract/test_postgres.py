@@ -18,6 +18,7 @@ class TestAsyncPostgresBackend(BackendContract):
         return AsyncPostgresBackend.from_url(self.url, clock=clock, timeout_ms=10_000)
 
 
+@pytest.mark.full
 class TestPostgresBackend(BackendContract):
     exact_steps = 2_000
 

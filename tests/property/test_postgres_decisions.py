@@ -12,7 +12,7 @@ from tests import strategies
 from tests.postgres_servers import Postgres
 from tests.property.test_redis_decisions import Case, Stored, cases, expected, moments_ms, near, stored
 
-from awx_ratelimit import Concurrency, Decision, Plan
+from awx_ratelimit import Concurrency, Decision, Plan, Rate
 from awx_ratelimit.backends.postgres.codec import Codec
 from awx_ratelimit.backends.postgres.connection import Connection
 from awx_ratelimit.backends.postgres.plan_encoding import limit_line
@@ -141,6 +141,15 @@ def test_single_claim(database: Database, data: st.DataObject, now_ms: int, pass
     answers = [*ask(database, [case], now_ms), *ask(database, [case], later_ms, look=True)]
 
     assert answers == [*expected(case, now_ms, later_ms)]
+
+
+def test_large_debt(database: Database) -> None:
+    """A claim that is alone drains a debt of any size, whatever the capacity is now."""
+    rate, now_ms = Rate("day", tokens=4, period_ms=1, burst=2), 1_700_000_000_000
+    case = Case(Plan("p", (rate,)), 1, False, [Stored(rate, 9, now_ms - 3)], [])
+    database.write({"0": (case.front, case.tail)})
+
+    assert ask(database, [case], now_ms) == [expected(case, now_ms, now_ms)[0]]
 
 
 @strategies.with_examples(100)

@@ -166,8 +166,8 @@ def _singles(place: str, plan: Plan, cost: int) -> Singles | None:
     _, slots_mode, ttl_ms, slots, *_ = charge = _numbers(plain_charge(plan, cost))
     of_slots, of_rates = (slots, ttl_ms) if slots_mode else (), list[int]()
     for rate in plan.rates:
-        # Settling can leave twice the capacity.
-        full_ms = 2 * rate.capacity // rate.drain + 1
+        # In this time, the largest debt drains that can be stored.
+        full_ms = EXACT_MAX // rate.drain + 1
         of_rates += (rate.drain, cost * rate.unit, rate.capacity - cost * rate.unit, full_ms)
     charges = "{" + ",".join(map(str, (1, *charge))) + "}"
     # Names of limits have no quotes and no backslashes.

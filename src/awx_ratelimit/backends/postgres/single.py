@@ -45,7 +45,7 @@ def single_functions() -> str:
 def _function(rates: int, *, slots: bool, replaces: bool) -> str:
     numbers = range(1, rates + 1)
     own = ["gone bigint[]", "sequence bigint"] if replaces else ["lease bigint[]"]
-    # What drains in a ms, the charge, the largest debt that leaves room, and a time in which any debt drains.
+    # What drains in a ms, the charge, the largest debt that leaves room, and a time in which the largest debt drains.
     each = [f"drain_{j} bigint, charge_{j} bigint, room_{j} bigint, full_{j} bigint" for j in numbers]
     of_slots = ["slots bigint, ttl_ms bigint"] if slots else []
     parameters = ["key bytea", *own, "call_ms bigint", *of_slots, *each, "charges bigint[]", "limits text"]

@@ -248,7 +248,8 @@ def test_postgres(run: Run, postgres: Postgres, monkeypatch: pytest.MonkeyPatch)
     assert json.loads(run(*words).out)["limits"][1]["used"] == 0
     assert ran.status == 0
     assert {mark for mark, _, _ in found(ran).values()} == {"ok"}
-    assert set(found(ran)) == {"reachable", "version", "role", "isolation", "latency", "clock", "functions"}
+    checks = {"reachable", "version", "role", "isolation", "latency", "clock", "functions"}
+    assert set(found(ran)) == {"library", *checks}
 
 
 def test_doctor_of_a_database_that_cannot_be_reached(run: Run) -> None:

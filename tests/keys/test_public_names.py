@@ -1,5 +1,6 @@
 """The public names of `awx_ratelimit.keys`."""
 
+import re
 import subprocess
 import sys
 
@@ -34,7 +35,8 @@ def test_import_loads_no_extra() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30).stdout
 
-    assert loaded.strip() == "['awx_ratelimit']"
+    # A compiled wheel has a module of its own for what its modules share.
+    assert re.sub(r", '\w+__mypyc'", "", loaded.strip()) == "['awx_ratelimit']"
 
 
 def test_unknown_name() -> None:

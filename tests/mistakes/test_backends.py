@@ -217,7 +217,7 @@ MISTAKES: list[Mistake] = [
         "backend URL: expected one of the schemes memory://, host://, redis://, rediss://, "
         "valkey://, valkeys://, redis+unix://, unix://, redis+sentinel://, rediss+sentinel://, "
         "valkey+sentinel://, valkeys+sentinel://, redis+cluster://, rediss+cluster://, "
-        "valkey+cluster://, valkeys+cluster://; got 'reddis'",
+        "valkey+cluster://, valkeys+cluster://, postgresql://, postgres://; got 'reddis'",
     ),
 ]
 

@@ -47,8 +47,10 @@ def claims_of(limiters: dict[str, Any]) -> list[Claim]:
     made = []
     for number in range(CLAIMS):
         limiter = [*limiters.values()][number % 2]
-        decision = limiter.claim_jointly(claim_of(number % 3, ESTIMATE, declared=number % 4 < 2))
-        assert decision.plan is KEY
+        asked = claim_of(number % 3, ESTIMATE, declared=number % 4 < 2)
+        while (decision := limiter.claim_jointly(asked)).plan is not KEY:
+            # On a busy machine, Redis was late and the guard has decided.
+            assert eventually(lambda: is_healed(limiters), expected=True, seconds=RECOVERY_S)
         made.append(Claim(limiter, decision, (0, 3, 10, 25, 90)[number % 5]))
     return made
 

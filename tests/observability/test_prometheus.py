@@ -355,6 +355,14 @@ def test_scrape_in_an_event_loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert "sent_total 3.0" in TestClient(metrics_app()).get("/").text
 
 
+def test_scrape_while_a_worker_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A scrape does not fail for a file that a new worker has only just created."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    (tmp_path / f"counter_{os.getpid()}.db").touch()
+
+    assert TestClient(metrics_app()).get("/").status_code == 200
+
+
 def test_fork_of_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A worker that forks waits until its thread has published, so that a child finds the files unlocked."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))

@@ -193,14 +193,24 @@ class _AllProcesses:
 
     def collect(self) -> Iterable[Metric]:
         """The current metrics."""
-        for path in Path(os.environ[_FOLDER]).glob("gauge_live*.db"):
+        folder = Path(os.environ[_FOLDER])
+        for path in folder.glob("gauge_live*.db"):
             pid = path.stem.rpartition("_")[2]
             if pid.isdecimal() and not _is_alive(int(pid)):
                 # Another scrape may remove the file at the same time.
                 with suppress(FileNotFoundError):
                     _multiprocess.mark_process_dead(int(pid))
-        metrics: Iterable[Metric] = _multiprocess.MultiProcessCollector(None).collect()
+        # A process that has just created a file has written nothing yet.
+        files = [str(path) for path in folder.glob("*.db") if _size_bytes(path)]
+        metrics: Iterable[Metric] = _multiprocess.MultiProcessCollector.merge(files)
         return metrics
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _is_alive(pid: int) -> bool:

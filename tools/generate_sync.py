@@ -28,6 +28,7 @@ SOURCES: Final = (
     "awx_ratelimit.http.route_admission",
     "awx_ratelimit.backends.postgres.backend",
     "awx_ratelimit.backends.redis.backend",
+    "awx_ratelimit.backends.remote.limits",
     "awx_ratelimit.backends.remote.channel",
     "awx_ratelimit.backends.remote.claims",
     "awx_ratelimit.backends.redis.connection",

@@ -69,7 +69,7 @@ def _freezer(layer: Any) -> Any:
     if isinstance(layer, MemoryBackend):
         return _memory
     for attribute, freeze in (
-        ("_maintenance", _redis),
+        ("_maintenance", _remote),
         ("_open_table", _host),
         ("_fallback", _guard),
         ("_denials", _denials),
@@ -90,7 +90,7 @@ def _memory(backend: MemoryBackend, clock: Clock) -> Iterator[None]:
 
 
 @contextmanager
-def _redis(backend: Any, clock: Clock) -> Iterator[None]:
+def _remote(backend: Any, clock: Clock) -> Iterator[None]:
     before = {name: getattr(backend, name) for name in ("_options", "_maintenance", "_session", "_channels")}
     route, prefix, _ = backend._options
     # The user of the server may use only keys that begin with the prefix.

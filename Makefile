@@ -7,7 +7,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full test-oldest pytest chaos audit pythons check dist distributions test-compiled compiler bench bench-chart fleet screenshots clean servers redis-server postgresql pgbouncer nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
+.PHONY: demo test test-full test-oldest pytest chaos audit pythons check dist distributions test-compiled compiler bench bench-chart fleet screenshots docs docs-serve docs-check diagrams clean servers redis-server postgresql pgbouncer nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -145,6 +145,17 @@ axe-core: .node/axe-core-$(AXE)
 screenshots: $(READY) chromium
 	$(BIN)/python -m tests.browser.screenshots docs/console
 
+# The documentation site: static files in site/, which work offline and under any path. A broken link, a missing anchor or
+# an unlisted page is an error. docs-serve shows it while you write; docs-check only builds it, as a test does.
+docs: $(READY)
+	$(BIN)/python -m tools.docs_site build
+
+docs-serve: $(READY)
+	$(BIN)/python -m tools.docs_site serve
+
+docs-check: $(READY)
+	$(BIN)/python -m tools.docs_site check
+
 check: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -198,4 +209,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf .venv .venv-* .node dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-* .node .site site dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -12,12 +12,14 @@ from awx_ratelimit.adapters.asgi.middleware import RateLimitMiddleware
 
 ROOT = Path(__file__).parents[2]
 #: The pages for users. Decisions and notes for contributors have no code that users run.
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = [
+    "README.md",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "decisions"),
+]
 #: All pages with links.
 LINKED_PAGES = [
-    str(path.relative_to(ROOT))
-    for folder in ("", "docs", "docs/decisions", "benchmarks")
-    for path in sorted((ROOT / folder).glob("*.md"))
+    *(str(path.relative_to(ROOT)) for folder in ("", "benchmarks") for path in sorted((ROOT / folder).glob("*.md"))),
+    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))),
 ]
 _BLOCK = re.compile(r"^( *)```([a-z]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 

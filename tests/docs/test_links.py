@@ -1,4 +1,4 @@
-"""Links lead somewhere, and the README leads to every page."""
+"""Links lead somewhere, and docs/index.md leads to every page."""
 
 import re
 from collections import Counter
@@ -38,11 +38,21 @@ def test_links(page: str) -> None:
         assert not anchor or anchor in anchors(str(target.resolve().relative_to(ROOT))), link
 
 
-def test_every_page_is_linked() -> None:
-    """The README links to every page of docs/."""
-    linked = {link.partition("#")[0] for link in links("README.md")}
+def test_every_page_is_listed() -> None:
+    """docs/index.md, the navigation of the site, lists every page of docs/ once, and the README links to it."""
+    listed = re.findall(r"^- \[[^\]]+\]\(([^)#]+)\): .", text_of("docs/index.md"), re.MULTILINE)
+    pages = {page.removeprefix("docs/") for page in PAGES} - {"README.md", "index.md"}
 
-    assert set(PAGES) - {"README.md"} - linked == set()
+    assert pages - set(listed) == set()
+    assert [link for link, count in Counter(listed).items() if count > 1] == []
+    assert "docs/index.md" in links("README.md")
+
+
+def test_every_decision_is_listed() -> None:
+    """The list of decisions has every decision."""
+    pages = {path.name for path in (ROOT / "docs/decisions").glob("*.md")} - {"README.md"}
+
+    assert pages - set(links("docs/decisions/README.md")) == set()
 
 
 def test_length_of_the_readme() -> None:

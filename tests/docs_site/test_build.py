@@ -1,0 +1,168 @@
+"""`make docs` builds a whole site of static files, and refuses one with a fault."""
+
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urljoin, urlparse
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: What a copy of the repository needs, so that a test can break it.
+_NEEDED = (
+    "docs",
+    "tools",
+    "examples",
+    "benchmarks",
+    "src",
+    "tests/test_llm_gateway.py",
+    "zensical.toml",
+    "pyproject.toml",
+)
+
+
+class Addresses(HTMLParser):
+    """The links of a page, and what it loads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids.add(given.get("id") or given.get("name") or "")
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"] or "")
+        elif tag in ("link", "script", "img"):
+            self.loaded.append(given.get("href") or given.get("src") or "")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parts of the repository of which the site is made."""
+    place = tmp_path_factory.mktemp("site")
+    for name in [*_NEEDED, *(path.name for path in ROOT.glob("*.md"))]:
+        target = place / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.sqlite3"))
+        else:
+            shutil.copy(ROOT / name, target)
+    return place
+
+
+@pytest.fixture(scope="module")
+def site(copy: Path) -> Path:
+    """The site as `make docs` builds it."""
+    built = build(copy)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return copy / "site"
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[str, Addresses]:
+    """The pages of the site, by their path in it."""
+    parsed = {}
+    for path in site.rglob("*.html"):
+        parser = Addresses()
+        parser.feed(path.read_text())
+        parsed[str(path.relative_to(site))] = parser
+    return parsed
+
+
+def build(place: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command of `make docs` in a copy of the repository."""
+    command = [sys.executable, "-m", "tools.docs_site", "build"]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=120)
+
+
+def markdown_links(text: str) -> list[str]:
+    """The relative links of a page in Markdown, without their anchors."""
+    prose = re.sub(r"^ *```.*?^ *```$|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [link for link in re.findall(r"\]\(([^)#\s]+)", prose) if not re.match(r"[a-z]+:", link)]
+
+
+def test_pages(pages: dict[str, Addresses]) -> None:
+    """Every page of docs/ is a page of the site."""
+    sources = {path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")}
+    expected = {
+        str(
+            source.parent / "index.html"
+            if source.name in ("index.md", "README.md")
+            else source.with_suffix("") / "index.html"
+        )
+        for source in sources
+    }
+
+    assert expected - set(pages) == set()
+
+
+def test_links(site: Path, pages: dict[str, Addresses]) -> None:
+    """Every link within the site leads to a file, and to an anchor that the page has."""
+    broken = []
+    for page, parsed in pages.items():
+        for link in parsed.links if page != "404.html" else []:
+            target = urlparse(urljoin(f"http://site/{page}", link))
+            if target.netloc != "site":
+                continue
+            path = target.path.lstrip("/") + ("index.html" if target.path.endswith("/") else "")
+            anchors = pages[path].ids if path in pages else set()
+            if not (site / path).is_file() or (target.fragment and target.fragment not in anchors):
+                broken.append((page, link))
+
+    assert broken == []
+
+
+def test_nothing_is_loaded_from_elsewhere(pages: dict[str, Addresses]) -> None:
+    """A page loads files of the site alone, by relative addresses, so that it works offline and under any path."""
+    loaded = {address for page, parsed in pages.items() if page != "404.html" for address in parsed.loaded}
+
+    assert {
+        address for address in loaded if re.match(r"[a-z]+:|/", address) and not address.startswith("data:")
+    } == set()
+
+
+def test_twins(site: Path, pages: dict[str, Addresses]) -> None:
+    """Each page has its Markdown beside it, whose links lead to Markdown and to files of the site."""
+    folders = {page.removesuffix("index.html") for page in pages} - {"404.html"}
+    links = [(folder, link) for folder in folders for link in markdown_links((site / folder / "index.md").read_text())]
+
+    assert len(links) > 300
+    assert [(folder, link) for folder, link in links if not (site / folder / link).is_file()] == []
+
+
+def test_llms_txt(site: Path) -> None:
+    """llms.txt names the project, says what it is, and lists the Markdown of every page of the navigation."""
+    lines = (site / "llms.txt").read_text().splitlines()
+    listed = re.findall(r"^- \[.+\]\((.+)\): .", "\n".join(lines), re.MULTILINE)
+
+    assert lines[0] == "# awx_ratelimit"
+    assert lines[2].startswith("> ")
+    assert len(listed) > 40
+    assert [link for link in listed if not (site / link).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "text", "said"),
+    [
+        ("plans.md", "[gone](nowhere.md)", "nowhere.md, which does not exist"),
+        ("plans.md", "[gone](gate.md#no-such-heading)", "no-such-heading"),
+        ("unlisted.md", "# Unlisted", "docs/index.md does not list: unlisted.md"),
+    ],
+    ids=["link", "anchor", "navigation"],
+)
+def test_faults(copy: Path, page: str, text: str, said: str) -> None:
+    """A broken link, a missing anchor and an unlisted page fail the build, which says where."""
+    path = copy / "docs" / page
+    before = path.read_text() if path.exists() else None
+    path.write_text(f"{before or ''}\n{text}\n")
+    built = build(copy)
+    path.unlink() if before is None else path.write_text(before)
+
+    assert built.returncode != 0
+    assert said in built.stdout + built.stderr

@@ -7,7 +7,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full test-oldest pytest chaos audit pythons check dist distributions test-compiled compiler bench bench-chart fleet screenshots docs docs-serve docs-check diagrams clean servers redis-server postgresql pgbouncer nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
+.PHONY: demo test test-full test-oldest pytest chaos audit pythons check migration dist distributions test-compiled compiler bench bench-chart fleet screenshots docs docs-serve docs-check diagrams clean servers redis-server postgresql pgbouncer nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -162,6 +162,10 @@ check: $(READY)
 	$(BIN)/python tools/generate_sync.py --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The code and the measured tables of docs/migration.
+migration: $(READY)
+	$(BIN)/python tools/migration.py
 
 # Ratios beside the peers, in an environment of their own; results in benchmarks/results/.
 bench: SHELL := bash

@@ -35,6 +35,8 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/django.md": _configured_django,
     "docs/deployment.md": lambda: {"app": Flask("shop"), "gate": Gate(Limiter(MemoryBackend()), **_PARTS)},
 }
+#: Programs that tests/migration runs.
+MIGRATION = "docs/migration/"
 SCRIPTS = [block for page in PAGES for block in all_blocks(page) if block.language == "sh"]
 #: Programs that other tests run with the arguments of the page, and those that are not ours.
 SERVERS = {"uvicorn", "hypercorn", "granian", "gunicorn", "waitress-serve", "uwsgi"}
@@ -42,7 +44,7 @@ SERVER_PAGES = {"docs/deployment.md", "docs/metrics.md"}
 OTHERS = {"curl", "echo", "export", "git", "printf", "unset"}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python") and not page.startswith(MIGRATION)])
 def test_python(page: str) -> None:
     """The Python blocks of a page run one after another, as they are."""
     names = run(page, **GIVEN.get(page, dict)())

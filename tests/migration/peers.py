@@ -1,0 +1,128 @@
+"""The libraries that docs/migration has a page for, and how their examples are run and frozen."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from tests.docs.pages import gate_of
+from tests.migration.clocks import frozen_time
+from tests.migration.scenarios import SCENARIOS, Scenario
+from tests.migration.sites import AsgiSender, Site
+
+from awx_ratelimit import RateLimitMiddleware
+from awx_ratelimit.testing import ManualClock, frozen
+
+ROOT = Path(__file__).parents[2]
+#: Nothing listens there.
+UNREACHABLE = "redis://127.0.0.1:1"
+_START_MS = 1_700_006_400_000
+
+
+class Peer(NamedTuple):
+    """A library, and what is special about its examples."""
+
+    #: The name of its folder in examples/migration, and of its page.
+    name: str
+    #: As users write it.
+    title: str
+    package: str
+    #: What reads the time in it: see `frozen_time`.
+    time_readers: tuple[str, ...]
+    #: Clears the limits of the module `before`.
+    reset: Callable[[Any], object]
+    #: What its app cannot show, because the library has nothing of the kind.
+    without: frozenset[str] = frozenset()
+
+    def scenarios(self) -> list[Scenario]:
+        """Return the scenarios of its page."""
+        return [each for name, each in SCENARIOS.items() if name not in self.without]
+
+
+PEERS = (
+    Peer(
+        "slowapi",
+        "slowapi",
+        "slowapi",
+        ("limits.storage.memory.time", "limits.strategies.time", "slowapi.extension.time"),
+        lambda module: module.limiter.reset(),
+    ),
+)
+
+
+class Row(NamedTuple):
+    """What a scenario shows before and after the move."""
+
+    title: str
+    before: str
+    after: str
+
+
+def row_of(peer: Peer, scenario: Scenario) -> Row:
+    """Return what a client observes in both apps."""
+    with site_before(peer, is_outage=scenario.is_outage) as site:
+        before = scenario.observe(site)
+    with site_after(peer, is_outage=scenario.is_outage) as site:
+        after = scenario.observe(site)
+    return Row(scenario.title, before, after)
+
+
+@contextmanager
+def site_before(peer: Peer, *, is_outage: bool = False) -> Iterator[Site]:
+    """The app on the library, with unused limits."""
+    module = _loaded(peer, "before", is_outage=is_outage)
+    clock = ManualClock(_START_MS)
+    with ExitStack() as stack:
+        stack.enter_context(frozen_time(peer.time_readers, clock))
+        if not is_outage:
+            peer.reset(module)
+        yield Site(stack.enter_context(_sender(module.app)), clock)
+
+
+@contextmanager
+def site_after(peer: Peer, *, is_outage: bool = False) -> Iterator[Site]:
+    """The app on this library, with unused limits."""
+    module = _loaded(peer, "after", is_outage=is_outage)
+    with frozen(_gate_of(module.app)) as clock, _sender(module.app) as sender:
+        yield Site(sender, clock)
+
+
+@contextmanager
+def site_in_shadow(peer: Peer) -> Iterator[Site]:
+    """The app on the library, with the limits of this one beside it in shadow."""
+    module = _loaded(peer, "shadow")
+    with site_before(peer) as before, frozen(_gate_of(module.app)), _sender(module.app) as sender:
+        yield Site(sender, before.clock)
+
+
+@cache
+def _loaded(peer: Peer, name: str, *, is_outage: bool = False) -> ModuleType:
+    """A module of a library's example; for an outage a second one, whose storage is unreachable."""
+    if not is_outage:
+        return import_module(f"examples.migration.{peer.name}.{name}")
+    module = f"migration_{peer.name}_{name}_without_redis"
+    spec = spec_from_file_location(module, ROOT / f"examples/migration/{peer.name}/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[module] = made = module_from_spec(spec)
+    with patch.dict(os.environ, {"LIMITS_URL": UNREACHABLE}):
+        spec.loader.exec_module(made)
+    return made
+
+
+def _gate_of(app: Any) -> Any:
+    return app.gate if isinstance(app, RateLimitMiddleware) else gate_of(app)
+
+
+@contextmanager
+def _sender(app: Any) -> Iterator[AsgiSender]:
+    with asyncio.Runner() as runner:
+        yield AsgiSender(app, runner.get_loop())

@@ -1,0 +1,207 @@
+"""What clients do to the app of examples/migration, before and after the move, and what they observe.
+
+A scenario is a function of a site. It returns what a client sees, in a few words, so that two observations are equal
+if the apps behave alike. tools/migration.py writes the observations into the pages of docs/migration.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from tests.migration.sites import Answer, Site
+
+KEY = "awx_example_key"
+_REFUSED = 429
+
+
+class Scenario(NamedTuple):
+    """Something that a client does: a title for readers, and the function that does it and observes."""
+
+    name: str
+    title: str
+    observe: Callable[[Site], str]
+    #: Whether the storage of the limits is unreachable.
+    is_outage: bool = False
+
+
+SCENARIOS: dict[str, Scenario] = {}
+_Observe = Callable[[Site], str]
+
+
+def scenario(title: str, *, is_outage: bool = False) -> Callable[[_Observe], _Observe]:
+    """Add the decorated function to SCENARIOS, under its name."""
+
+    def add(observe: _Observe) -> _Observe:
+        name = getattr(observe, "__name__", "")
+        SCENARIOS[name] = Scenario(name, title, observe, is_outage)
+        return observe
+
+    return add
+
+
+def admitted(answers: Iterable[Answer]) -> str:
+    """How many were admitted; a page that does not exist was admitted, too."""
+    statuses = [answer.status for answer in answers]
+    others = Counter(status for status in statuses if status >= 400 and status not in (404, _REFUSED))
+    if others:
+        return ", ".join(f"{status} for {_of(count, len(statuses))}" for status, count in sorted(others.items()))
+    return f"{_of(sum(status != _REFUSED for status in statuses), len(statuses))} admitted"
+
+
+def each(*answers: Answer) -> str:
+    """Whether each was admitted, in their order."""
+    return ", ".join("refused" if answer.status == _REFUSED else "admitted" for answer in answers)
+
+
+def _of(count: int, total: int) -> str:
+    return f"all {total}" if count == total else f"{count or 'none'} of {total}"
+
+
+@scenario("8 requests at one moment to a route with 5 a minute")
+def burst(site: Site) -> str:
+    return admitted(site.many("/search", 8))
+
+
+@scenario("12 requests at the same time to that route")
+def concurrent_burst(site: Site) -> str:
+    return admitted(site.at_once("/search", 12))
+
+
+@scenario("5 requests of another address, after a burst of the first one")
+def another_client(site: Site) -> str:
+    site.many("/search", 8)
+    return admitted(site.get("/search", address="198.51.100.7") for _ in range(5))
+
+
+@scenario("5 more requests, a minute after such a burst")
+def after_the_window(site: Site) -> str:
+    site.many("/search", 8)
+    site.wait(61)
+    return admitted(site.many("/search", 5))
+
+
+@scenario("Status and body of a refused request")
+def refusal(site: Site) -> str:
+    refused = site.many("/search", 6)[-1]
+    return f"{refused.status} `{refused.body.replace(': ', ':')}`"
+
+
+@scenario("`Retry-After` after 5 requests in a moment, and when the next one is admitted")
+def retry_after(site: Site) -> str:
+    told = site.many("/search", 6)[-1].headers.get("retry-after")
+    waited = 0
+    while waited < 90:
+        # Peers charge no refused request to this limit in a way that would make the wait longer.
+        site.wait(1)
+        waited += 1
+        if site.get("/search").status != _REFUSED:
+            break
+    return f"{'none' if told is None else f'{told} s'}; admitted after {waited} s"
+
+
+@scenario("Headers of an admitted request")
+def headers(site: Site) -> str:
+    found = site.get("/search").headers
+    named = {name: found[name] for name in sorted(found) if "ratelimit" in name or name == "retry-after"}
+    return "<br>".join(f"`{name}: {value}`" for name, value in named.items()) or "none"
+
+
+@scenario("1 request, 4 more after 59 s, 5 more after 60 s, to a route with 5 a minute")
+def edge_of_the_window(site: Site) -> str:
+    answers = site.many("/search", 1)
+    site.wait(59)
+    answers += site.many("/search", 4)
+    site.wait(1)
+    return admitted(answers + site.many("/search", 5))
+
+
+@scenario("A request every 3 seconds for two minutes, to a route with 5 a minute")
+def greedy_client(site: Site) -> str:
+    answers = []
+    for _ in range(40):
+        answers += site.many("/search", 1)
+        site.wait(3)
+    return admitted(answers)
+
+
+@scenario("40 requests to an exempt route")
+def exempt_route(site: Site) -> str:
+    return admitted(site.many("/health", 40))
+
+
+@scenario("40 requests to a path that does not exist")
+def unknown_path(site: Site) -> str:
+    return admitted(site.many("/nowhere", 40))
+
+
+@scenario("30 requests to five routes, then one to a sixth, with 30 a minute for all routes together")
+def limit_of_the_app(site: Site) -> str:
+    answers = site.many("/notes", 10) + site.many("/search", 5) + site.many("/quotes", 2) + site.many("/export", 10)
+    assert {answer.status for answer in answers + site.many("/login", 3, "POST")} == {200}
+    return each(site.get("/notes/1"))
+
+
+@scenario("30 requests to a route with 5 a minute, then one to another route, with 30 a minute for all routes together")
+def refused_requests_and_the_app(site: Site) -> str:
+    site.many("/search", 30)
+    return each(site.get("/notes"))
+
+
+@scenario("4 requests in each of four minutes, to a route with 2 a minute and 8 an hour")
+def refused_requests_and_the_hour(site: Site) -> str:
+    answers = []
+    for _ in range(4):
+        answers += site.many("/quotes", 4)
+        site.wait(61)
+    return admitted(answers)
+
+
+@scenario("10 times GET and 10 times POST, by default 10 a minute for each route")
+def methods(site: Site) -> str:
+    return admitted(site.many("/notes", 10) + site.many("/notes", 10, "POST"))
+
+
+@scenario("12 requests to `/notes/1` to `/notes/12`, by default 10 a minute for each route")
+def path_parameters(site: Site) -> str:
+    return admitted(site.get(f"/notes/{number}") for number in range(1, 13))
+
+
+@scenario("12 requests to a route of an included router, by default 10 a minute")
+def included_router(site: Site) -> str:
+    return admitted(site.many("/teams/members", 12))
+
+
+@scenario("3 requests that cost 4 each, to a route with 10 a minute")
+def cost(site: Site) -> str:
+    return admitted(site.many("/export?rows=4", 3))
+
+
+@scenario("Requests that cost 8, 8 and 2, to a route with 10 a minute")
+def refused_cost(site: Site) -> str:
+    return each(*(site.get(f"/export?rows={rows}") for rows in (8, 8, 2)))
+
+
+@scenario("4 requests to a route, then 1 to a route that shares its 4 a minute")
+def shared_limit(site: Site) -> str:
+    return admitted([*site.many("/prices", 4), site.get("/rates")])
+
+
+@scenario("3 logins with a key, then 1 without, to a route with 3 a minute for each address")
+def by_address(site: Site) -> str:
+    answers = [site.send("POST", "/login", x_api_key=KEY) for _ in range(3)]
+    return admitted([*answers, site.send("POST", "/login")])
+
+
+@scenario("20 requests with 20 invented API keys, to a route with 5 a minute")
+def invented_keys(site: Site) -> str:
+    return admitted(site.get("/search", x_api_key=f"awx_invented_{number}") for number in range(20))
+
+
+@scenario("20 requests with 20 invented `X-Forwarded-For`, to a route with 5 a minute")
+def invented_addresses(site: Site) -> str:
+    return admitted(site.get("/search", x_forwarded_for=f"203.0.113.{number}") for number in range(20))
+
+
+@scenario("8 requests to a route with 5 a minute, while Redis is unreachable", is_outage=True)
+def outage(site: Site) -> str:
+    return admitted(site.many("/search", 8))

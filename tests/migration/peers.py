@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -16,9 +16,8 @@ from unittest.mock import patch
 from tests.docs.pages import gate_of
 from tests.migration.clocks import frozen_time
 from tests.migration.scenarios import SCENARIOS, Scenario
-from tests.migration.sites import AsgiSender, Site
+from tests.migration.sites import AsgiSender, Sender, Site, WsgiSender
 
-from awx_ratelimit import RateLimitMiddleware
 from awx_ratelimit.testing import ManualClock, frozen
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +38,8 @@ class Peer(NamedTuple):
     time_readers: tuple[str, ...]
     #: Clears the limits of the module `before`.
     reset: Callable[[Any], object]
+    #: Sends to its apps: an ASGI or a WSGI app.
+    sender: Callable[[Any], AbstractContextManager[Sender]]
     #: What its app cannot show, because the library has nothing of the kind.
     without: frozenset[str] = frozenset()
 
@@ -47,13 +48,36 @@ class Peer(NamedTuple):
         return [each for name, each in SCENARIOS.items() if name not in self.without]
 
 
+@contextmanager
+def _asgi(app: Any) -> Iterator[Sender]:
+    with asyncio.Runner() as runner:
+        yield AsgiSender(app, runner.get_loop())
+
+
+def _wsgi(app: Any) -> AbstractContextManager[Sender]:
+    return nullcontext(WsgiSender(app))
+
+
+_LIMITS = ("limits.storage.memory.time", "limits.strategies.time")
+#: Limits that are charged by the response's status.
+_BY_STATUS = frozenset({"wrong_codes", "right_codes", "parallel_guesses"})
 PEERS = (
     Peer(
         "slowapi",
         "slowapi",
         "slowapi",
-        ("limits.storage.memory.time", "limits.strategies.time", "slowapi.extension.time"),
+        (*_LIMITS, "slowapi.extension.time"),
         lambda module: module.limiter.reset(),
+        _asgi,
+        _BY_STATUS,
+    ),
+    Peer(
+        "flask_limiter",
+        "Flask-Limiter",
+        "flask-limiter",
+        (*_LIMITS, "flask_limiter._extension.time"),
+        lambda module: module.limiter.reset(),
+        _wsgi,
     ),
 )
 
@@ -84,23 +108,23 @@ def site_before(peer: Peer, *, is_outage: bool = False) -> Iterator[Site]:
         stack.enter_context(frozen_time(peer.time_readers, clock))
         if not is_outage:
             peer.reset(module)
-        yield Site(stack.enter_context(_sender(module.app)), clock)
+        yield Site(stack.enter_context(peer.sender(module.app)), clock, module)
 
 
 @contextmanager
 def site_after(peer: Peer, *, is_outage: bool = False) -> Iterator[Site]:
     """The app on this library, with unused limits."""
     module = _loaded(peer, "after", is_outage=is_outage)
-    with frozen(_gate_of(module.app)) as clock, _sender(module.app) as sender:
-        yield Site(sender, clock)
+    with frozen(_gate_of(module.app)) as clock, peer.sender(module.app) as sender:
+        yield Site(sender, clock, module)
 
 
 @contextmanager
 def site_in_shadow(peer: Peer) -> Iterator[Site]:
     """The app on the library, with the limits of this one beside it in shadow."""
     module = _loaded(peer, "shadow")
-    with site_before(peer) as before, frozen(_gate_of(module.app)), _sender(module.app) as sender:
-        yield Site(sender, before.clock)
+    with site_before(peer) as before, frozen(_gate_of(module.app)), peer.sender(module.app) as sender:
+        yield Site(sender, before.clock, module)
 
 
 @cache
@@ -119,10 +143,5 @@ def _loaded(peer: Peer, name: str, *, is_outage: bool = False) -> ModuleType:
 
 
 def _gate_of(app: Any) -> Any:
-    return app.gate if isinstance(app, RateLimitMiddleware) else gate_of(app)
-
-
-@contextmanager
-def _sender(app: Any) -> Iterator[AsgiSender]:
-    with asyncio.Runner() as runner:
-        yield AsgiSender(app, runner.get_loop())
+    middleware = getattr(app, "wsgi_app", app)
+    return getattr(middleware, "gate", None) or gate_of(app)

@@ -7,6 +7,7 @@ if the apps behave alike. tools/migration.py writes the observations into the pa
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
+from unittest.mock import patch
 
 from tests.migration.sites import Answer, Site
 
@@ -83,7 +84,7 @@ def after_the_window(site: Site) -> str:
 @scenario("Status and body of a refused request")
 def refusal(site: Site) -> str:
     refused = site.many("/search", 6)[-1]
-    return f"{refused.status} `{refused.body.replace(': ', ':')}`"
+    return f"{refused.status} `{refused.body.strip().replace(': ', ':')}`"
 
 
 @scenario("`Retry-After` after 5 requests in a moment, and when the next one is admitted")
@@ -190,6 +191,33 @@ def shared_limit(site: Site) -> str:
 def by_address(site: Site) -> str:
     answers = [site.send("POST", "/login", x_api_key=KEY) for _ in range(3)]
     return admitted([*answers, site.send("POST", "/login")])
+
+
+@scenario("3 wrong codes, then the right one, to a route with 3 wrong codes a minute")
+def wrong_codes(site: Site) -> str:
+    site.many("/unlock?code=0", 3, "POST")
+    return each(site.send("POST", f"/unlock?code={site.module.CODE}"))
+
+
+@scenario("10 right codes, then a wrong one, to that route")
+def right_codes(site: Site) -> str:
+    right = site.many(f"/unlock?code={site.module.CODE}", 10, "POST")
+    return each(*right[-1:], site.send("POST", "/unlock?code=0"))
+
+
+@scenario("8 wrong codes to that route, each sent before the response to the one before")
+def parallel_guesses(site: Site) -> str:
+    checked = []
+
+    def is_code(code: str) -> bool:
+        checked.append(code)
+        if len(checked) < 8:
+            site.send("POST", f"/unlock?code={len(checked)}")
+        return False
+
+    with patch.object(site.module, "is_code", is_code):
+        site.send("POST", "/unlock?code=0")
+    return f"{_of(len(checked), 8)} checked"
 
 
 @scenario("20 requests with 20 invented API keys, to a route with 5 a minute")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from werkzeug.test import Client
@@ -33,11 +34,12 @@ class Sender(Protocol):
 
 
 class Site:
-    """An app with unused limits, and the clock that its limiter reads."""
+    """An app with unused limits, the clock that its limiter reads, and the module that it is defined in."""
 
-    def __init__(self, sender: Sender, clock: ManualClock) -> None:
+    def __init__(self, sender: Sender, clock: ManualClock, module: ModuleType) -> None:
         self._sender = sender
         self.clock = clock
+        self.module = module
 
     def get(self, target: str, *, address: str = ADDRESS, **headers: str) -> Answer:
         """The response to a GET; ``x_api_key=`` is the header X-Api-Key."""

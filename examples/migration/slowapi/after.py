@@ -10,7 +10,8 @@ from awx_ratelimit.adapters.fastapi import limit
 
 def rows(request: Request) -> int:
     """An export costs one token for each row."""
-    return int(request.query("rows") or "1")
+    text = request.query("rows") or "1"
+    return int(text) if text.isascii() and text.isdigit() else 1
 
 
 def slow_down(_: Request, __: Refusal) -> Reply:

@@ -33,6 +33,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/api-keys.md": lambda: {"keys": KeyService(KeyStore.open("sqlite://")), "put": print},
     "docs/cors.md": lambda: {"gate": AsyncGate(AsyncLimiter(MemoryBackend()), **_PARTS)},
     "docs/django.md": _configured_django,
+    "docs/reference/adapters.md": _configured_django,
     "docs/deployment.md": lambda: {"app": Flask("shop"), "gate": Gate(Limiter(MemoryBackend()), **_PARTS)},
 }
 #: Programs that tests/migration runs.

@@ -17,6 +17,7 @@ from typing import Any
 
 from tools.docs_site.navigation import missing, tree
 from tools.docs_site.pages import DOCS, ROOT, prepare
+from tools.docs_site.reference import write_sections
 from tools.docs_site.twins import write_llms_txt, write_twins
 
 #: Zensical reads its configuration and pages here, and keeps its cache here. The site must be inside of it.
@@ -27,6 +28,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 def build(site: Path) -> None:
     """Build the whole site. Exits with what is wrong if a link, an anchor or the navigation is broken."""
     pages = prepared()
+    markdown = {page: (WORK / "pages" / page).read_text() for page in pages}
+    write_reference()
     built = subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--clean", "--strict"],
         cwd=WORK,
@@ -36,7 +39,7 @@ def build(site: Path) -> None:
     )
     if built.returncode != 0:
         sys.exit(_COLOUR.sub("", built.stdout + built.stderr.partition("Traceback")[0]))
-    write_twins(WORK / "pages", pages, WORK / "site")
+    write_twins(markdown, WORK / "site")
     write_llms_txt(WORK / "site", *described())
     if site != WORK / "site":
         shutil.rmtree(site, ignore_errors=True)
@@ -53,6 +56,12 @@ def prepared() -> list[str]:
     return pages
 
 
+def write_reference() -> None:
+    """Rewrite the prepared pages of the reference for mkdocstrings."""
+    for page in (WORK / "pages/reference").glob("*.md"):
+        write_sections(page)
+
+
 def described() -> tuple[str, str]:
     """Return the name of the site, and the sentence that describes it."""
     project = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
@@ -62,6 +71,7 @@ def described() -> tuple[str, str]:
 def serve() -> None:
     """Show the site, and prepare its pages again when one of them has changed."""
     prepared()
+    write_reference()
     threading.Thread(target=_watch, daemon=True).start()
     subprocess.run([sys.executable, "-m", "zensical", "serve"], cwd=WORK, check=False)
 
@@ -73,6 +83,7 @@ def _watch() -> None:
         if (newest := _newest()) != seen:
             seen = newest
             prepared()
+            write_reference()
 
 
 def _newest() -> float:

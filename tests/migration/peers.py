@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import pyrate_limiter
 from tests.docs.pages import gate_of
 from tests.migration.clocks import frozen_time
 from tests.migration.scenarios import SCENARIOS, Scenario
@@ -58,9 +59,20 @@ def _wsgi(app: Any) -> AbstractContextManager[Sender]:
     return nullcontext(WsgiSender(app))
 
 
+def _flush(module: Any) -> None:
+    for value in vars(module).values():
+        if isinstance(value, pyrate_limiter.Limiter):
+            factory: Any = value.bucket_factory
+            bucket = factory.bucket
+            # Ends its thread, which only removes old entries.
+            value.dispose(bucket)
+            bucket.flush()
+
+
 _LIMITS = ("limits.storage.memory.time", "limits.strategies.time")
 #: Limits that are charged by the response's status.
 _BY_STATUS = frozenset({"wrong_codes", "right_codes", "parallel_guesses"})
+_WEBSOCKETS = frozenset({"websocket_messages"})
 PEERS = (
     Peer(
         "slowapi",
@@ -69,7 +81,7 @@ PEERS = (
         (*_LIMITS, "slowapi.extension.time"),
         lambda module: module.limiter.reset(),
         _asgi,
-        _BY_STATUS,
+        _BY_STATUS | _WEBSOCKETS,
     ),
     Peer(
         "flask_limiter",
@@ -78,6 +90,17 @@ PEERS = (
         (*_LIMITS, "flask_limiter._extension.time"),
         lambda module: module.limiter.reset(),
         _wsgi,
+        _WEBSOCKETS,
+    ),
+    Peer(
+        "fastapi_limiter",
+        "fastapi-limiter",
+        "fastapi-limiter",
+        ("pyrate_limiter.clocks.monotonic_ns",),
+        _flush,
+        _asgi,
+        # Its limits are in memory, and it does not work with included routers.
+        _BY_STATUS | {"cost", "refused_cost", "included_router", "outage"},
     ),
 )
 

@@ -52,7 +52,7 @@ DECLARE
   at integer := 1; end_at integer;
 BEGIN
   inserted := @present_1(subjects, scopes, wanted);
-  PERFORM @lock_1(subjects, scopes, wanted);
+  subjects := @lock_1(subjects, scopes, wanted);
   -- Later than every time at which another call has written these records.
   now_ms := @now_1(call_ms);
   BEGIN

@@ -45,7 +45,7 @@ DECLARE
 BEGIN
   IF cardinality(subjects) > 1 THEN
     inserted := @present_1(subjects, scopes, wanted);
-    PERFORM @lock_1(subjects, scopes, wanted);
+    subjects := @lock_1(subjects, scopes, wanted);
   END IF;
   FOR i IN 1 .. cardinality(subjects) LOOP
     SELECT * INTO s FROM @records WHERE subject = subjects[i] AND scope = scopes[i] FOR NO KEY UPDATE;

@@ -29,14 +29,9 @@ BEGIN
   EXCEPTION WHEN @corruption THEN
     NULL;
   END;
+  PERFORM @present_1(subjects, scopes, wanted);
   -- All locks first, in their order: the claims lock in another.
-  FOR i IN 1 .. cardinality(subjects) LOOP
-    BEGIN
-      PERFORM @locked_1(subjects[i], scopes[i], wanted[i]);
-    EXCEPTION WHEN @corruption THEN
-      NULL;
-    END;
-  END LOOP;
+  subjects := @lock_1(subjects, scopes, wanted);
   now_ms := @now_1(call_ms);
   answer := ARRAY[now_ms];
   FOR j IN 1 .. cardinality(released) BY 2 LOOP
@@ -82,6 +77,8 @@ BEGIN
   EXCEPTION WHEN @corruption THEN
     NULL;
   END;
+  -- All locks first: a record that is missing may be inserted.
+  PERFORM @all_locked_1(subjects, scopes);
   FOR i IN 1 .. cardinality(subjects) LOOP
     own := ARRAY(
       SELECT CASE WHEN (n - 1) % 5 = 0 THEN 1 ELSE held[n] END FROM generate_series(1, cardinality(held)) AS n
@@ -110,13 +107,8 @@ BEGIN
   EXCEPTION WHEN @corruption THEN
     NULL;
   END;
-  FOR i IN 1 .. cardinality(subjects) LOOP
-    BEGIN
-      PERFORM @locked_1(subjects[i], scopes[i], true);
-    EXCEPTION WHEN @corruption THEN
-      NULL;
-    END;
-  END LOOP;
+  -- All locks first, in their order: entries have another.
+  PERFORM @all_locked_1(subjects, scopes);
   WHILE at <= cardinality(entries) LOOP
     i := entries[at];
     end_at := at + 3 + charges[entries[at + 1] + 1]::integer + 2 * entries[at + 3]::integer;

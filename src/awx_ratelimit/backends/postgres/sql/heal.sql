@@ -20,11 +20,7 @@ DECLARE
   at integer := 1; i integer; c integer; rates integer; step integer; leases integer; debts_at integer;
   head text; debt bigint; since_ms bigint; end_ms bigint; period_ms bigint; drain bigint; until_ms bigint; owed bigint;
 BEGIN
-  PERFORM @present_1(subjects, scopes, array_fill(true, ARRAY[cardinality(subjects)]));
-  FOR i IN 1 .. cardinality(subjects) LOOP
-    s := @locked_1(subjects[i], scopes[i], true);
-    states[i] := s;
-  END LOOP;
+  states := @all_locked_1(subjects, scopes);
   now_ms := @now_1(call_ms);
   FOR i IN 1 .. cardinality(subjects) LOOP states[i] := @current_leases_1(states[i], now_ms); END LOOP;
   WHILE at <= cardinality(entries) LOOP

@@ -15,11 +15,7 @@ DECLARE
   listed bigint[];
   at integer := 1; l integer; result bigint;
 BEGIN
-  PERFORM @present_1(subjects, scopes, array_fill(true, ARRAY[cardinality(subjects)]));
-  FOR i IN 1 .. cardinality(subjects) LOOP
-    s := @locked_1(subjects[i], scopes[i], true);
-    states[i] := s;
-  END LOOP;
+  states := @all_locked_1(subjects, scopes);
   now_ms := @now_1(call_ms);
   FOR i IN 1 .. cardinality(subjects) LOOP
     s := @current_leases_1(states[i], now_ms);

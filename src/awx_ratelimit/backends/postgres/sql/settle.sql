@@ -27,20 +27,23 @@ DECLARE
   s @records;
   states @records[] := '{}';
   existed boolean[] := '{}';
+  wanted_records boolean[];
   claim record; change record; known record;
   d record;
   note_id bytea;
   place_of bigint; has_row boolean;
   cut_off bigint; room bigint; wanted bigint; asked bigint; given bigint; amount numeric; until_ms bigint;
 BEGIN
+  -- What only gives back creates no record.
+  wanted_records := ARRAY(
+    SELECT EXISTS (SELECT FROM generate_series(1, cardinality(changes), 3) AS c WHERE changes[c] = n AND changes[c + 1] > 0)
+    FROM generate_series(1, cardinality(subjects)) AS n);
   IF cardinality(subjects) > 1 THEN
-    PERFORM @present_1(subjects, scopes, ARRAY(
-      SELECT EXISTS (SELECT FROM generate_series(1, cardinality(changes), 3) AS c WHERE changes[c] = n AND changes[c + 1] > 0)
-      FROM generate_series(1, cardinality(subjects)) AS n));
+    PERFORM @present_1(subjects, scopes, wanted_records);
+    subjects := @lock_1(subjects, scopes, wanted_records);
   END IF;
   FOR i IN 1 .. cardinality(subjects) LOOP
-    s := @locked_1(subjects[i], scopes[i], EXISTS (
-      SELECT FROM generate_series(1, cardinality(changes), 3) AS c WHERE changes[c] = i AND changes[c + 1] > 0));
+    s := @locked_1(subjects[i], scopes[i], wanted_records[i]);
     existed[i] := s.subject IS NOT NULL;
     states[i] := s;
   END LOOP;

@@ -164,8 +164,7 @@ BEGIN
 END
 $$;
 
--- A locked record with its leases that are alive. A new one is inserted if it is `wanted`, and is null if not. Whoever
--- locks several records does so in the order of their keys, so nobody waits in a circle.
+-- A locked record. A new one is inserted if it is `wanted`, and is null if not. Only for calls of a single record.
 CREATE OR REPLACE FUNCTION @locked_1(key bytea, key_scope text, wanted boolean) RETURNS @records LANGUAGE plpgsql AS $$
 DECLARE
   r @records;
@@ -183,8 +182,9 @@ $$;
 -- `@planned` and the shape of their queries leave the planner one way: an index scan for each record. Its choice is kept,
 -- and could be made while the table is nearly empty.
 
--- Inserts the wanted records that are missing, in order; returns how many. A call of several records begins with this, and
--- then locks them in order: a call that waits for a new record has no lock that the other one could wait for.
+-- Inserts the wanted records that are missing, in order; returns how many. Every call of several records begins with this,
+-- and then locks all of them in order. So a call that waits for a new record has no lock that the other one could wait
+-- for, and calls that wait for locks never wait in a circle. After this they lock nothing else.
 CREATE OR REPLACE FUNCTION @present_1(subjects bytea[], scopes text[], wanted boolean[]) RETURNS integer LANGUAGE plpgsql
 @planned AS $$
 DECLARE
@@ -200,15 +200,38 @@ BEGIN
 END
 $$;
 
--- Locks records in order. If one has gone since it was inserted, the whole call must be sent again.
-CREATE OR REPLACE FUNCTION @lock_1(subjects bytea[], scopes text[], wanted boolean[]) RETURNS void LANGUAGE plpgsql
+-- Locks records in order. Returns `subjects` with null for records that do not exist: another call may create them now, and
+-- this one must not wait for it later. If a wanted one has gone since it was inserted, the whole call must be sent again.
+CREATE OR REPLACE FUNCTION @lock_1(subjects bytea[], scopes text[], wanted boolean[]) RETURNS bytea[] LANGUAGE plpgsql
 @planned AS $$
+DECLARE
+  found bytea[];
 BEGIN
-  IF (SELECT count(*) FILTER (WHERE locked.is_wanted) FROM (
-    SELECT u.is_wanted FROM unnest(subjects, scopes, wanted) AS u (subject, scope, is_wanted), LATERAL (
-      SELECT FROM @records AS r WHERE r.subject = u.subject AND r.scope = u.scope FOR NO KEY UPDATE) AS l) AS locked) < cardinality(array_positions(wanted, true)) THEN
+  found := ARRAY(
+    SELECT l.subject FROM unnest(subjects, scopes) AS u (subject, scope) LEFT JOIN LATERAL (
+      SELECT r.subject FROM @records AS r WHERE r.subject = u.subject AND r.scope = u.scope FOR NO KEY UPDATE) AS l ON true);
+  IF array_position(found, NULL) IS NOT NULL
+    AND EXISTS (SELECT FROM unnest(found, wanted) AS u (subject, is_wanted) WHERE u.is_wanted AND u.subject IS NULL) THEN
     RAISE serialization_failure;
   END IF;
+  RETURN found;
+END
+$$;
+
+-- All of these records, locked. Those that are missing are inserted.
+CREATE OR REPLACE FUNCTION @all_locked_1(subjects bytea[], scopes text[]) RETURNS @records[] LANGUAGE plpgsql AS $$
+DECLARE
+  wanted boolean[] := array_fill(true, ARRAY[cardinality(subjects)]);
+  r @records;
+  found @records[] := '{}';
+BEGIN
+  PERFORM @present_1(subjects, scopes, wanted);
+  PERFORM @lock_1(subjects, scopes, wanted);
+  FOR i IN 1 .. cardinality(subjects) LOOP
+    SELECT * INTO r FROM @records WHERE subject = subjects[i] AND scope = scopes[i];
+    found[i] := r;
+  END LOOP;
+  RETURN found;
 END
 $$;
 

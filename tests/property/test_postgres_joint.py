@@ -1,6 +1,7 @@
 """Joint claims, measures, calendar periods and settlements on a real PostgreSQL compared with the core in memory."""
 
 from random import Random
+from typing import Any
 
 import psycopg
 import pytest
@@ -85,3 +86,23 @@ def test_many_open_claims_equal_the_core(postgres: Postgres, seed: int) -> None:
         most = max(most, len(open_claims))
     backend.close()
     assert most > 60
+
+
+def test_a_clock_that_was_ahead(postgres: Postgres) -> None:
+    """A claim is settled as in memory after the clock was ahead for a while, in which another claim was settled."""
+    clock, plan = ManualClock(START_MS), Plan("p", (Rate("x", 60, 60_000),))
+    memory = KeepingBackend(clock=clock)
+    backend = PostgresBackend.from_url(postgres.emptied_limits(), clock=clock, timeout_ms=10_000)
+    backends: tuple[Any, ...] = backend, memory
+    opened = [each.acquire_joint(joint_claim((Budget("s", plan),), 5, declared=True)) for each in backends]
+    clock.advance(25 * 3_600_000)
+    for each in backends:
+        each.settle(each.acquire_joint(joint_claim((Budget("s", plan),), 5)), {"requests": 3})
+    clock.advance(-25 * 3_600_000)
+
+    for each, decision in zip(backends, opened, strict=True):
+        each.settle(decision, {"requests": 0})
+
+    after = [numbers(each.peek("s", plan, 1)) for each in backends]
+    backend.close()
+    assert after[0] == after[1]

@@ -79,6 +79,14 @@ BEGIN
   IF cardinality(changed) > 0 THEN PERFORM @forget_1(key, key_scope, changed); END IF;
   FOR i IN 1 .. cardinality(names) LOOP PERFORM @note_1(key, key_scope, names[i], lows[i]); END LOOP;
   IF claim_sequence IS NOT NULL AND cardinality(names) > 0 THEN
+    IF NOT EXISTS (
+      SELECT FROM @open_claims AS o
+      WHERE o.subject = key AND o.scope = key_scope AND abs(now_ms - o.charged_ms) <= 600000
+    ) THEN
+      -- At once: there may be a thousand.
+      DELETE FROM @open_claims AS o WHERE o.subject = key AND o.scope = key_scope;
+      DELETE FROM @steps AS s WHERE s.subject = key AND s.scope = key_scope;
+    END IF;
     LOOP
       SELECT o.place, o.charged_ms INTO oldest FROM @open_claims AS o
         WHERE o.subject = key AND o.scope = key_scope ORDER BY o.place LIMIT 1;

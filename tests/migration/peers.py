@@ -1,10 +1,9 @@
 """The libraries that docs/migration has a page for, and how their examples are run and frozen."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -12,19 +11,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 from unittest.mock import patch
+from zlib import crc32
 
 import pyrate_limiter
-from tests.docs.pages import gate_of
 from tests.migration.clocks import frozen_time
+from tests.migration.running import asgi, asgi_gate, clear_cache, django, django_gate, wsgi, wsgi_gate
 from tests.migration.scenarios import SCENARIOS, Scenario
-from tests.migration.sites import AsgiSender, Sender, Site, WsgiSender
+from tests.migration.sites import ADDRESS, Sender, Site
 
 from awx_ratelimit.testing import ManualClock, frozen
 
 ROOT = Path(__file__).parents[2]
 #: Nothing listens there.
 UNREACHABLE = "redis://127.0.0.1:1"
-_START_MS = 1_700_006_400_000
+_REDIS_CACHE = "django.core.cache.backends.redis.RedisCache"
+_MIDNIGHT_MS = 1_700_006_400_000
 
 
 class Peer(NamedTuple):
@@ -39,24 +40,17 @@ class Peer(NamedTuple):
     time_readers: tuple[str, ...]
     #: Clears the limits of the module `before`.
     reset: Callable[[Any], object]
-    #: Sends to its apps: an ASGI or a WSGI app.
-    sender: Callable[[Any], AbstractContextManager[Sender]]
+    #: Runs an app of it, and finds the gate of that after the move.
+    run: Callable[[ModuleType], AbstractContextManager[Sender]]
+    gate: Callable[[ModuleType], Any]
+    #: When its clock starts, in milliseconds after midnight.
+    start_ms: int = 0
     #: What its app cannot show, because the library has nothing of the kind.
     without: frozenset[str] = frozenset()
 
     def scenarios(self) -> list[Scenario]:
         """Return the scenarios of its page."""
         return [each for name, each in SCENARIOS.items() if name not in self.without]
-
-
-@contextmanager
-def _asgi(app: Any) -> Iterator[Sender]:
-    with asyncio.Runner() as runner:
-        yield AsgiSender(app, runner.get_loop())
-
-
-def _wsgi(app: Any) -> AbstractContextManager[Sender]:
-    return nullcontext(WsgiSender(app))
 
 
 def _flush(module: Any) -> None:
@@ -69,10 +63,14 @@ def _flush(module: Any) -> None:
             bucket.flush()
 
 
+_CACHE = ("django.core.cache.backends.base.time", "django.core.cache.backends.locmem.time")
 _LIMITS = ("limits.storage.memory.time", "limits.strategies.time")
 #: Limits that are charged by the response's status.
 _BY_STATUS = frozenset({"wrong_codes", "right_codes", "parallel_guesses"})
+_COSTS = frozenset({"cost", "refused_cost"})
 _WEBSOCKETS = frozenset({"websocket_messages"})
+#: django-ratelimit begins the windows of each key at another moment: those of minutes and hours of this address.
+_START_OF_A_WINDOW_MS = (crc32(ADDRESS.encode()) % 3_600 + 1) * 1_000
 PEERS = (
     Peer(
         "slowapi",
@@ -80,8 +78,9 @@ PEERS = (
         "slowapi",
         (*_LIMITS, "slowapi.extension.time"),
         lambda module: module.limiter.reset(),
-        _asgi,
-        _BY_STATUS | _WEBSOCKETS,
+        asgi,
+        asgi_gate,
+        without=_BY_STATUS | _WEBSOCKETS,
     ),
     Peer(
         "flask_limiter",
@@ -89,8 +88,9 @@ PEERS = (
         "flask-limiter",
         (*_LIMITS, "flask_limiter._extension.time"),
         lambda module: module.limiter.reset(),
-        _wsgi,
-        _WEBSOCKETS,
+        wsgi,
+        wsgi_gate,
+        without=_WEBSOCKETS,
     ),
     Peer(
         "fastapi_limiter",
@@ -98,9 +98,21 @@ PEERS = (
         "fastapi-limiter",
         ("pyrate_limiter.clocks.monotonic_ns",),
         _flush,
-        _asgi,
+        asgi,
+        asgi_gate,
         # Its limits are in memory, and it does not work with included routers.
-        _BY_STATUS | {"cost", "refused_cost", "included_router", "outage"},
+        without=_BY_STATUS | _COSTS | {"included_router", "outage"},
+    ),
+    Peer(
+        "django_ratelimit",
+        "django-ratelimit",
+        "django-ratelimit",
+        ("django_ratelimit.core.time", *_CACHE),
+        clear_cache,
+        django,
+        django_gate,
+        start_ms=_START_OF_A_WINDOW_MS,
+        without=_BY_STATUS | _COSTS | _WEBSOCKETS | {"included_router"},
     ),
 )
 
@@ -126,19 +138,18 @@ def row_of(peer: Peer, scenario: Scenario) -> Row:
 def site_before(peer: Peer, *, is_outage: bool = False) -> Iterator[Site]:
     """The app on the library, with unused limits."""
     module = _loaded(peer, "before", is_outage=is_outage)
-    clock = ManualClock(_START_MS)
-    with ExitStack() as stack:
-        stack.enter_context(frozen_time(peer.time_readers, clock))
+    clock = ManualClock(_MIDNIGHT_MS + peer.start_ms)
+    with frozen_time(peer.time_readers, clock), peer.run(module) as sender:
         if not is_outage:
             peer.reset(module)
-        yield Site(stack.enter_context(peer.sender(module.app)), clock, module)
+        yield Site(sender, clock, module)
 
 
 @contextmanager
 def site_after(peer: Peer, *, is_outage: bool = False) -> Iterator[Site]:
     """The app on this library, with unused limits."""
     module = _loaded(peer, "after", is_outage=is_outage)
-    with frozen(_gate_of(module.app)) as clock, peer.sender(module.app) as sender:
+    with peer.run(module) as sender, frozen(peer.gate(module)) as clock:
         yield Site(sender, clock, module)
 
 
@@ -146,7 +157,7 @@ def site_after(peer: Peer, *, is_outage: bool = False) -> Iterator[Site]:
 def site_in_shadow(peer: Peer) -> Iterator[Site]:
     """The app on the library, with the limits of this one beside it in shadow."""
     module = _loaded(peer, "shadow")
-    with site_before(peer) as before, frozen(_gate_of(module.app)), peer.sender(module.app) as sender:
+    with site_before(peer) as before, peer.run(module) as sender, frozen(peer.gate(module)):
         yield Site(sender, before.clock, module)
 
 
@@ -160,11 +171,6 @@ def _loaded(peer: Peer, name: str, *, is_outage: bool = False) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     sys.modules[module] = made = module_from_spec(spec)
-    with patch.dict(os.environ, {"LIMITS_URL": UNREACHABLE}):
+    with patch.dict(os.environ, {"LIMITS_URL": UNREACHABLE, "CACHE": _REDIS_CACHE}):
         spec.loader.exec_module(made)
     return made
-
-
-def _gate_of(app: Any) -> Any:
-    middleware = getattr(app, "wsgi_app", app)
-    return getattr(middleware, "gate", None) or gate_of(app)

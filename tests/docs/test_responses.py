@@ -22,11 +22,11 @@ def written(status: int, headers: list[tuple[str, str]], body: str) -> str:
     return "\n".join([f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *lines, "", body, ""])
 
 
-def last_of(app: Any, gate: AsyncGate, path: str, requests: int) -> str:
+def last_of(app: Any, gate: AsyncGate, path: str, requests: int, accept: str = "*/*") -> str:
     """The last of some requests to an app, within one moment."""
     with frozen(gate):
         client = TestClient(app)
-        answers = [client.get(path, headers=KEY) for _ in range(requests)]
+        answers = [client.get(path, headers={**KEY, "Accept": accept}) for _ in range(requests)]
     return written(answers[-1].status_code, answers[-1].headers.multi_items(), answers[-1].text)
 
 
@@ -34,6 +34,18 @@ def of_the_five_lines() -> str:
     """The 61st request of a key."""
     app = run_first("README.md")["app"]
     return last_of(app, gate_of(app), "/", 61)
+
+
+def of_a_request_without_a_key() -> str:
+    """A request without a key, to the app of the five lines."""
+    answer = TestClient(run_first("README.md")["app"]).get("/")
+    return written(answer.status_code, answer.headers.multi_items(), answer.text)
+
+
+def of_a_client_that_prefers_problems() -> str:
+    """The 61st request of a key, from a client that prefers RFC 9457."""
+    app = run_first("README.md")["app"]
+    return last_of(app, gate_of(app), "/", 61, accept="application/problem+json")
 
 
 def of_the_middleware() -> str:
@@ -61,6 +73,8 @@ def of_an_ended_session() -> str:
 
 PRODUCED: dict[str, Callable[[], str]] = {
     "README.md": of_the_five_lines,
+    "docs/errors.md": of_a_request_without_a_key,
+    "docs/reference/http.md": of_a_client_that_prefers_problems,
     "docs/gate.md": of_the_middleware,
     "docs/route-limits.md": of_a_route,
     "docs/identify.md": of_an_ended_session,

@@ -118,6 +118,14 @@ def test_links(site: Path, pages: dict[str, Addresses]) -> None:
     assert broken == []
 
 
+def test_no_private_members(pages: dict[str, Addresses]) -> None:
+    """The reference shows the members that users may call, and no others."""
+    ids = {anchor for page, parsed in pages.items() if page.startswith("reference/") for anchor in parsed.ids}
+
+    assert "awx_ratelimit.Limiter.acquire" in ids
+    assert {anchor for anchor in ids if anchor.startswith("awx_ratelimit.") and "._" in anchor} == set()
+
+
 def test_nothing_is_loaded_from_elsewhere(pages: dict[str, Addresses]) -> None:
     """A page loads files of the site alone, by relative addresses, so that it works offline and under any path."""
     loaded = {address for page, parsed in pages.items() if page != "404.html" for address in parsed.loaded}

@@ -57,7 +57,7 @@ def test_untrusted_proxy(caplog: Any, client: Any, forwarding: Any) -> None:
     (warning,) = Log(caplog).send(client, 50, **forwarding).warnings
 
     assert warning.startswith(f"{client or 'unix'} sends ")
-    assert warning.endswith(f"name it in trusted_proxies: ['{client or 'unix'}']")
+    assert warning.endswith(f"name it in trusted_proxies: ['{client or 'unix'}']. See docs/deployment.md")
 
 
 def test_wrong_network_is_trusted(caplog: Any) -> None:

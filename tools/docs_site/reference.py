@@ -21,6 +21,9 @@ def write_sections(page: Path) -> None:
 
 def _section(match: re.Match[str]) -> str:
     options = match["options"] or "    options:\n"
+    if "members: false" in options:
+        # Else mkdocstrings shows all inherited members, private ones too.
+        options += "      inherited_members: false\n"
     # A JSON text is one of YAML too, in one line: an empty line would end the directive.
     heading, example = json.dumps(match["title"]), json.dumps(match["example"])
     titles = f"      heading: {heading}\n      toc_label: {heading}\n"

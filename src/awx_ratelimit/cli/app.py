@@ -12,12 +12,14 @@ from awx_ratelimit.cli.loadtest_command import loadtest, loadtest_worker
 from awx_ratelimit.cli.scan_command import scan
 from awx_ratelimit.errors import AwxRateLimitError
 from awx_ratelimit.keys.scanner import FINDER
+from awx_ratelimit.runtime.documentation import page
 
 ERROR = 2
 _INTERRUPTED = 130
 
 app = typer.Typer(
     help="Manage API keys and accounts, inspect rate limits, and audit gateways.",
+    epilog=f"Documentation: {page('reference/cli')}",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

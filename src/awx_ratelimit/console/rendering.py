@@ -29,6 +29,7 @@ from awx_ratelimit.console.page_request import (
 from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.header_values import accepts_html, only_value
 from awx_ratelimit.http.message import Reply
+from awx_ratelimit.runtime.documentation import page_url
 
 
 class Look(NamedTuple):
@@ -91,6 +92,7 @@ class Renderer:
             bytecode_cache=_COMPILED_TEMPLATES,
         )
         self._templates.globals |= {
+            "documentation": page_url,
             "formatting": formatting,
             "limit_words": limit_words,
             "settings": settings,

@@ -10,6 +10,7 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import REQUESTS
 from awx_ratelimit.http.rules.rule import Rule
+from awx_ratelimit.runtime.documentation import page
 
 _log = logging.getLogger("awx_ratelimit")
 
@@ -28,9 +29,10 @@ def warn_of_plans(
     if shared:
         _log.warning(
             "keys without an account have the limits `account` of the plan %r each for itself alone; "
-            "write Caller('ada', %r, account='acme') for each key",
+            "write Caller('ada', %r, account='acme') for each key: see %s",
             shared[0],
             shared[0],
+            page("organisations", "in-an-app"),
         )
 
 

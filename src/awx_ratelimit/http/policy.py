@@ -35,6 +35,7 @@ from awx_ratelimit.http.validation import (
     checked_on_refused,
     checked_rules,
 )
+from awx_ratelimit.runtime.documentation import page
 
 _log = logging.getLogger("awx_ratelimit")
 WebSocketRefusal = Literal["http", "accept_close"]
@@ -217,7 +218,8 @@ class Policy:
         self._preflight_hint_logged = True
         _log.warning(
             "a CORS preflight was refused: browsers send OPTIONS without an API key. "
-            "Put the CORS middleware outside the rate limit middleware; it then answers preflights itself"
+            "Put the CORS middleware outside the rate limit middleware; it then answers preflights itself: see %s",
+            page("cors"),
         )
 
     def _exposing(self, reply: Reply) -> Reply:

@@ -7,6 +7,7 @@ import logging
 
 from awx_ratelimit.http.header_values import last_items
 from awx_ratelimit.http.message import Request
+from awx_ratelimit.runtime.documentation import page
 
 _log = logging.getLogger("awx_ratelimit")
 _FORWARDED_FOR = b"x-forwarded-for"
@@ -80,7 +81,7 @@ class ProxyWarnings:
     def _log_once(self, kind: str, message: str, *args: str) -> None:
         # `pop` is atomic, so only one of several threads logs.
         if self._not_logged.pop(kind, False):
-            _log.warning(message, *args)
+            _log.warning(f"{message}. See %s", *args, page("deployment"))
 
 
 def _contains(request: Request, name: bytes, peer: str) -> bool:

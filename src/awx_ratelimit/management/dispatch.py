@@ -21,6 +21,7 @@ from awx_ratelimit.http.message import FullRequest, Reply
 from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.management.limits import BlockingLimiter
 from awx_ratelimit.management.routing import Match, Router
+from awx_ratelimit.runtime.documentation import page
 
 _log = logging.getLogger("awx_ratelimit.management")
 _Action = TypeVar("_Action", bound=str)
@@ -70,7 +71,7 @@ class Dispatcher(Generic[_Action]):
             return error_responses.failure(error.code, _sentence(error))
         except (KeyStoreUnavailable, SigningKeysUnavailable, BackendUnavailable, InvalidLimit) as error:
             code = getattr(error, "code", "rate_limiter_unavailable")
-            self._log.write(logging.ERROR, code, "%s: %s", code, error)
+            self._log.write(logging.ERROR, code, "%s: %s. See %s", code, error, page("errors", code))
             return error_responses.failure(code)
 
 

@@ -59,7 +59,7 @@ def test_workers_are_warned_once(
     server = next(name for name in worker_warning._SERVERS if name in parent)
     assert caplog.messages == [
         f"MemoryBackend is per process: with {workers} {server} workers, clients get up to {workers} times the limit. "
-        "Use HostBackend or Redis."
+        "Use HostBackend or Redis: see docs/choose-a-backend.md#memory-or-a-file"
     ]
 
 

@@ -8,6 +8,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from awx_ratelimit.adapters.django.configuration import NAME, configuration, is_configured
+from awx_ratelimit.runtime.documentation import page
 
 ENTRY = "awx_ratelimit.adapters.django.RateLimitMiddleware"
 _ENTRIES = (ENTRY, "awx_ratelimit.adapters.django.middleware.RateLimitMiddleware")
@@ -22,7 +23,7 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
         found = configuration()
         found.check()
     except ImproperlyConfigured as error:
-        return [checks.Error(str(error), hint=f"See {NAME} in docs/django.md.", id="awx_ratelimit.E001")]
+        return [checks.Error(str(error), hint=f"See {page('django', 'the-setting')}.", id="awx_ratelimit.E001")]
     return list(_order(found.identifies_users))
 
 

@@ -13,6 +13,8 @@ import sys
 from contextlib import suppress
 from pathlib import PurePath
 
+from awx_ratelimit.runtime.documentation import page
+
 _log = logging.getLogger("awx_ratelimit")
 _SERVERS = frozenset({"gunicorn", "uvicorn", "hypercorn", "granian", "uwsgi"})
 #: The name of the server is one of the first words of the command, as in `python -m uvicorn`.
@@ -36,10 +38,11 @@ def warn_about_workers(proc: str = "/proc") -> None:
         _warned = True
         _log.warning(
             "MemoryBackend is per process: with %d %s workers, clients get up to %d times the limit. "
-            "Use HostBackend or Redis.",
+            "Use HostBackend or Redis: see %s",
             workers,
             server,
             workers,
+            page("choose-a-backend", "memory-or-a-file"),
         )
 
 

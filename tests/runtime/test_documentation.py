@@ -1,0 +1,50 @@
+"""Log lines, help texts and consoles lead to pages that exist."""
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+from tests.docs.pages import ROOT
+from tests.docs.test_links import anchors
+
+from awx_ratelimit.runtime.documentation import VARIABLE, page, page_url
+
+
+def _named() -> Iterator[tuple[str, str]]:
+    """The page and the anchor in each call of `page` in the package. A name in place of an anchor is a code."""
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "page":
+                texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+                yield str(texts[0]), str(texts[1]) if len(texts) > 1 else ""
+
+
+def test_path_in_the_repository() -> None:
+    """Without the address of a site, a page is a path in the repository, and there is no URL to link to."""
+    assert page("errors", "csrf_failed") == "docs/errors.md#csrf_failed"
+    assert page("cors") == "docs/cors.md"
+    assert page_url("cors") == ""
+
+
+def test_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the address of a site, a page is a URL there."""
+    monkeypatch.setenv(VARIABLE, "https://docs.example.com/limits/")
+
+    assert page("errors", "csrf_failed") == "https://docs.example.com/limits/errors/#csrf_failed"
+    assert page_url("cors") == "https://docs.example.com/limits/cors/"
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "docs.example.com", "https://", 'https://a"b', ""])
+def test_no_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """A text that is not the address of a site is never a link."""
+    monkeypatch.setenv(VARIABLE, address)
+
+    assert page_url("cors") == ""
+    assert page("cors") == "docs/cors.md"
+
+
+@pytest.mark.parametrize(("name", "anchor"), sorted(set(_named())))
+def test_pages_exist(name: str, anchor: str) -> None:
+    """A page that the package names exists, and so does the heading."""
+    assert (ROOT / page(name)).exists()
+    assert not anchor or anchor in anchors(page(name))

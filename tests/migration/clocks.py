@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 from unittest.mock import patch
 
@@ -35,14 +35,13 @@ class FrozenTime:
 def frozen_time(readers: Iterable[str], clock: ManualClock) -> Iterator[None]:
     """In this block the names `readers`, such as ``limits.strategies.time``, read `clock`.
 
-    Each is the module ``time`` in another module, or one of its functions.
+    Each is the module ``time``, or one of its functions, in another module or class.
     """
     frozen = FrozenTime(clock)
     patches = []
     for reader in readers:
-        module, _, name = reader.rpartition(".")
-        original = getattr(import_module(module), name)
-        patches.append(patch(reader, frozen if original is time else getattr(frozen, name)))
+        original = resolve_name(reader)
+        patches.append(patch(reader, frozen if original is time else getattr(frozen, original.__name__)))
     for each in patches:
         each.start()
     try:

@@ -15,7 +15,17 @@ from zlib import crc32
 
 import pyrate_limiter
 from tests.migration.clocks import frozen_time
-from tests.migration.running import asgi, asgi_gate, clear_cache, django, django_gate, wsgi, wsgi_gate
+from tests.migration.running import (
+    asgi,
+    asgi_gate,
+    clear_cache,
+    django,
+    django_gate,
+    rest_framework,
+    rest_framework_gate,
+    wsgi,
+    wsgi_gate,
+)
 from tests.migration.scenarios import SCENARIOS, Scenario
 from tests.migration.sites import ADDRESS, Sender, Site
 
@@ -112,6 +122,16 @@ PEERS = (
         django,
         django_gate,
         start_ms=_START_OF_A_WINDOW_MS,
+        without=_BY_STATUS | _COSTS | _WEBSOCKETS | {"included_router"},
+    ),
+    Peer(
+        "drf",
+        "DRF throttling",
+        "djangorestframework",
+        ("rest_framework.throttling.SimpleRateThrottle.timer", *_CACHE),
+        clear_cache,
+        rest_framework,
+        rest_framework_gate,
         without=_BY_STATUS | _COSTS | _WEBSOCKETS | {"included_router"},
     ),
 )

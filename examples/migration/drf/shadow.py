@@ -1,0 +1,35 @@
+"""The API on the framework's throttles, with the new limits in shadow: they log what they would refuse.
+
+Run it with ``gunicorn examples.migration.drf.shadow:app``.
+"""
+
+from examples.migration.drf.before import SETTINGS
+from examples.migration.drf.before import app as limited_by_throttles
+
+from awx_ratelimit import Caller, KeyRefused, Plan, RefusalLog, Request, Rule, StaticKeys, WsgiRateLimitMiddleware
+
+__all__ = ["SETTINGS", "app"]
+
+known = StaticKeys({"awx_example_key": "customer"})
+
+
+def caller(request: Request) -> Caller | None:
+    """An unknown key counts by address for now: in shadow it must not get a 401."""
+    try:
+        return known(request)
+    except KeyRefused:
+        return None
+
+
+app = WsgiRateLimitMiddleware(
+    limited_by_throttles,
+    identify=caller,
+    plans=[Plan.of("customer", per_minute=30, shadow=True)],
+    anonymous=Plan.of("visitor", per_minute=30, shadow=True),
+    rules=[
+        Rule("/health", exempt=True),
+        Rule("/search", budget="search", plan=Plan.of("search", per_minute=5, shadow=True)),
+        Rule("/login", budget="login", plan=Plan.of("login", per_minute=3, shadow=True), per="address"),
+    ],
+    listeners=[RefusalLog()],
+)

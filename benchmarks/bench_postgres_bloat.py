@@ -47,8 +47,8 @@ def claim(connection: psycopg.Connection, claims: int) -> float:
     call = Codec(PLACE, bytes(16)).acquire([("hot", PLAN, 1, 1)])
     text = call.statement.text.decode()
     key, lease = call.parameters[0] or b"", "{0,0,1}"
-    for mark, literal in (("$1", f"'\\x{key.hex()}'::bytea"), ("$2", f"'{lease}'::bigint[]"), ("$3", "NULL::bigint")):
-        text = text.replace(mark, literal, 1)
+    for number, literal in enumerate((f"'\\x{key.hex()}'::bytea", f"'{lease}'::bigint[]", "NULL::bigint", "'0'"), 1):
+        text = text.replace(f"${number}", literal, 1)
     text = text.replace("SELECT", "PERFORM", 1)
     begin_s = time.perf_counter()
     connection.execute(f"DO $do$ BEGIN FOR i IN 1 .. {claims} LOOP {text}; COMMIT; END LOOP; END $do$".encode())

@@ -79,6 +79,8 @@ class BackendUnavailable(AwxRateLimitError):
 
     #: This process was too late to send the claim, so the error says nothing about the backend.
     process_was_late: bool = False
+    #: Another program has locked the data of one subject, so the error says nothing about other claims.
+    record_is_locked: bool = False
 
 
 class BackendMisconfigured(BackendUnavailable):

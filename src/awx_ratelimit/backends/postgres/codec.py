@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from awx_ratelimit.backends.postgres.arrays import bigint, bigints, byteas, lease_encoder, texts
-from awx_ratelimit.backends.postgres.joint_codec import JointCodec, damaged
+from awx_ratelimit.backends.postgres.joint_codec import JointCodec, failed
 from awx_ratelimit.backends.postgres.keys import Keys, Place, Records
 from awx_ratelimit.backends.postgres.many import MANY
 from awx_ratelimit.backends.postgres.many_codec import ManyClaims
@@ -115,7 +115,7 @@ class Codec:
     def parse_decisions(
         self, claims: Iterable[PlainClaim], reply: Sequence[int], hold_times: HoldTimes, on_grant: OnGrant
     ) -> list[Decision | BackendUnavailable]:
-        """The decisions in the reply to `acquire`, in order; an error for a record that is corrupt."""
+        """The decisions in the reply to `acquire`, in order; an error for a record that is corrupt or locked."""
         claims = list(claims)
         if len(claims) == 1 and reply[0] != MANY:
             return [self._decision(claims[0], reply, 0, hold_times, on_grant)[0]]
@@ -140,7 +140,7 @@ class Codec:
         """The decision that begins at a position of the reply, and the position after it."""
         subject, plan, cost, lease_id = claim
         if reply[at + 1]:
-            return damaged(self.key(subject)), at + 2
+            return failed(reply[at + 1], self.key(subject)), at + 2
         now_ms, _, exceeded, held = reply[at : at + 4]
         end = at + 4 + 2 * len(plan.rates)
         levels, lease, holder, wait_ms = list(reply[at + 4 : end]), 0, None, 0
@@ -212,7 +212,7 @@ class Codec:
     def parse_heal(self, entries: Sequence[HealEntry], reply: Sequence[int]) -> list[bool | BackendUnavailable]:
         """The results in the reply to `heal`, in order: True, False if it was done before, or an error."""
         return [
-            damaged(self.key(record)) if answer < 0 else bool(answer)
+            failed(answer, self.key(record)) if answer < 0 else bool(answer)
             for (record, *_), answer in zip(entries, reply, strict=True)
         ]
 

@@ -6,7 +6,6 @@ complete reply, the connection is closed, because the next reply on it could bel
 Nothing depends on the state of a session, so a pooler may give each transaction another connection.
 """
 
-import select
 import threading
 import time
 from collections.abc import Sequence
@@ -19,7 +18,15 @@ from psycopg import pq
 from awx_ratelimit.backends.postgres.arrays import read_bigints
 from awx_ratelimit.backends.postgres.prepared import Prepared
 from awx_ratelimit.backends.postgres.schema import Call
-from awx_ratelimit.backends.postgres.server import CLIENT_ERRORS, Refusal, Server, await_socket, close_quietly
+from awx_ratelimit.backends.postgres.server import (
+    CLIENT_ERRORS,
+    Refusal,
+    Server,
+    await_poller,
+    await_socket,
+    close_quietly,
+    new_poller,
+)
 from awx_ratelimit.backends.remote.replies import Reply, not_sent_error
 from awx_ratelimit.runtime.deadlines import Deadline
 
@@ -52,6 +59,8 @@ class Connection:
         self._deadline = Deadline()
         self._connection: Any = None
         self._prepared: Any = None
+        #: Waits for something to read on the connection.
+        self._unread: Any = None
         self._closings = 0
 
     def run(self, calls: Sequence[Call], until_s: float | None = None) -> list[Reply]:
@@ -73,6 +82,8 @@ class Connection:
 
     def _run(self, calls: Sequence[Call]) -> list[Reply]:
         try:
+            if self._prepared is not None:
+                self._prepared.begin()
             return [self._reply(call) for call in calls]
         except BaseException as error:
             self._drop()
@@ -104,14 +115,14 @@ class Connection:
             while connection.flush():
                 await_socket(connection.socket, self._deadline, writing=True)
             while connection.is_busy():
-                await_socket(connection.socket, self._deadline)
+                await_poller(self._unread, self._deadline)
                 connection.consume_input()
             outcome = read_outcome(connection)
             if self._prepared.is_final(outcome):
                 return outcome
 
     def _open(self) -> Any:
-        if self._connection is not None and not _is_dead(self._connection):
+        if self._connection is not None and not _is_dead(self._connection, self._unread):
             return self._connection
         self._drop()
         closings = self._closings
@@ -120,6 +131,7 @@ class Connection:
             close_quietly(connection)
             raise ConnectionAbortedError("the connection was closed while it was opened")
         self._connection, self._prepared = connection, Prepared(connection, self._server)
+        self._unread = new_poller(connection.socket)
         return connection
 
     def _drop(self) -> None:
@@ -134,10 +146,8 @@ class Connection:
         self._drop()
 
 
-def _is_dead(connection: Any) -> bool:
+def _is_dead(connection: Any, poller: Any) -> bool:
     """Whether the server has closed an idle connection. Never waits."""
-    poller = select.poll()
-    poller.register(connection.socket, select.POLLIN)
     if not poller.poll(0):
         return bool(connection.status != pq.ConnStatus.OK)
     try:

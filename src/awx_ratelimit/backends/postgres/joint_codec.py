@@ -9,7 +9,7 @@ from awx_ratelimit.backends.postgres.schema import ACQUIRE, ACQUIRE_JOINTLY, SET
 from awx_ratelimit.backends.remote.dialect import OnJointGrant, Settlement
 from awx_ratelimit.backends.remote.encoding import SEQUENCE, Moments, bounds, decode_calendar
 from awx_ratelimit.backends.remote.pending_claims import OtherPeriod, PendingJoint, ReleasedLease
-from awx_ratelimit.backends.remote.replies import Redirect
+from awx_ratelimit.backends.remote.replies import Redirect, locked_error
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import Decision, joint_decision
 from awx_ratelimit.core.hold_times import HoldTimes
@@ -17,12 +17,14 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.usage import RecordState
 from awx_ratelimit.errors import BackendUnavailable, StateDamaged
 
-_OTHER_PERIOD = -4
+_OTHER_PERIOD, _BUSY = -4, -5
 
 
-def damaged(*keys: bytes) -> StateDamaged:
-    """The error for a claim of these keys, one of which has a corrupt record."""
+def failed(code: int, *keys: bytes) -> BackendUnavailable:
+    """The error for a claim of these keys, one of which has a record that is corrupt or locked, as `code` says."""
     which = " or ".join(rf"\x{key.hex()}" for key in keys)
+    if code == _BUSY:
+        return locked_error(f"postgresql: the record of subject {which}")
     return StateDamaged(
         f"postgresql: the record of subject {which} is corrupt; reset the subject, or delete the record"
     )
@@ -76,7 +78,7 @@ class JointCodec:
                 decisions.append(OtherPeriod(now_ms, ms))
             elif code:
                 keys = {self._keys.order(record)[0]: None for record in pending.claim.records}
-                decisions.append(damaged(*keys))
+                decisions.append(failed(code, *keys))
             else:
                 end = at + sum([2 + 2 * len(charge.plan.rates) for charge in pending.claim.shape.charges])
                 decisions.append(_decision(pending, now_ms, reply[at:end], hold_times, on_grant))
@@ -123,7 +125,7 @@ class JointCodec:
         keys = sorted(self._keys.order(record) for record, _ in settlements)
         for (key, _), answer in zip(keys, reply, strict=True):
             if answer < 0:
-                raise damaged(key)
+                raise failed(answer, key)
         return sum(reply)
 
 

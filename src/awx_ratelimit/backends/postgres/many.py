@@ -2,7 +2,8 @@
 
 Most calls of many claims have one claim of each record, and perhaps the release of one lease, of plans that `single`
 knows. Each UPDATE decides all of one kind that fit and are not rare. ``acquire_plain`` decides the others, one record
-after the other. All records are locked before, in their order.
+after the other. All records are locked before, in their order. If another transaction keeps one locked for longer than
+lock_timeout, its claims fail, and the others are decided.
 """
 
 from typing import Final
@@ -47,15 +48,16 @@ CREATE OR REPLACE FUNCTION @{many_name(rates)}(
 #variable_conflict use_column
 DECLARE
   now_ms bigint; answer bigint[] := ARRAY['{MANY}'::bigint]; part record;
-  is_done boolean[] := '{{}}';
+  is_done boolean[] := '{{}}'; is_busy boolean[] := '{{}}';
   inserted integer;
   at integer := 1; end_at integer;
 BEGIN
-  inserted := @present_1(subjects, scopes, wanted);
-  subjects := @lock_1(subjects, scopes, wanted);
-  -- Later than every time at which another call has written these records.
-  now_ms := @now_1(call_ms);
+  -- The locks are taken in the subtransaction that writes the records: otherwise a record would have two lockers.
   BEGIN
+    inserted := @present_1(subjects, scopes, wanted);
+    subjects := @lock_1(subjects, scopes, wanted);
+    -- Later than every time at which another call has written these records.
+    now_ms := @now_1(call_ms);
 {updates}
     IF cardinality(of_gone) > 0 THEN
       FOR part IN
@@ -73,15 +75,27 @@ BEGIN
         is_done[part.number] := true;
       END LOOP;
     END IF;
-  EXCEPTION WHEN @corruption THEN
-    answer := ARRAY['{MANY}'::bigint]; is_done := '{{}}';
+  EXCEPTION
+    WHEN lock_not_available THEN
+      SELECT l.keys, l.busy, l.inserted INTO subjects, is_busy, inserted
+        FROM @lock_free_1(subjects, scopes, wanted) AS l;
+      now_ms := @now_1(call_ms);
+    WHEN @corruption THEN
+      answer := ARRAY['{MANY}'::bigint]; is_done := '{{}}';
+      inserted := @present_1(subjects, scopes, wanted);
+      subjects := @lock_1(subjects, scopes, wanted);
+      now_ms := @now_1(call_ms);
   END;
   FOR i IN 1 .. cardinality(subjects) LOOP
     end_at := at + 1 + 2 * asked[at]::integer + asked[at + 1]::integer;
     IF is_done[i] IS NULL THEN
       IF asked[at] > 0 THEN answer := answer || tags[i]; END IF;
-      answer := answer || @acquire_apart_1(
-        now_ms, owner_1, owner_2, subjects[i : i], scopes[i : i], asked[at : end_at], charges, heads);
+      IF is_busy[i] THEN
+        answer := answer || @failed_1(asked[at], -5);
+      ELSE
+        answer := answer || @acquire_apart_1(
+          now_ms, owner_1, owner_2, subjects[i : i], scopes[i : i], asked[at : end_at], charges, heads);
+      END IF;
     END IF;
     at := end_at + 1;
   END LOOP;

@@ -12,6 +12,8 @@ from awx_ratelimit.backends.postgres.server import Refusal, Server
 
 #: Statements of plans that are no longer in use stay prepared as long as their connection.
 MAX_PREPARED: Final = 64
+#: In ms.
+SHORT_LOCK_TIMEOUT: Final = b"1"
 
 
 class Prepared:
@@ -20,15 +22,21 @@ class Prepared:
     def __init__(self, connection: Any, server: Server) -> None:
         self._connection = connection
         self._server = server
+        self._lock_timeout = server.lock_timeout
         #: By name: whether it is prepared, or was only seen.
         self._names: dict[bytes, bool] = {}
         #: The name that the last request has used, and the statement that it prepares.
         self._used: bytes | None = None
         self._preparing = False
 
+    def begin(self) -> None:
+        """The next calls belong together."""
+        self._lock_timeout = self._server.lock_timeout
+
     def send(self, call: Call) -> None:
         """Begin to send `call`, or first to prepare its statement. Give the outcome to `is_final`."""
         statement, parameters, _ = call
+        parameters = (*parameters, self._lock_timeout)
         name = statement.name
         is_prepared = self._names.get(name)
         self._preparing = False
@@ -48,6 +56,9 @@ class Prepared:
     def is_final(self, outcome: Any) -> bool:
         """Whether `outcome` is that of the call. If not, the call was not run: `send` it now."""
         refused = isinstance(outcome, Refusal)
+        if refused and outcome.is_locked:
+            # The calls after it must not wait as long as well.
+            self._lock_timeout = SHORT_LOCK_TIMEOUT
         if self._used and refused and outcome.is_about_names:
             self._server.is_pooled = True
             self._names.clear()

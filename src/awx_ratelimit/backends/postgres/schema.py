@@ -58,7 +58,8 @@ class Function(NamedTuple):
 class Statement(NamedTuple):
     """The text of a call with its parameters, and the name under which connections prepare it.
 
-    The name is a digest of the text. So it means the same to everybody, even if a pooler mixes up connections.
+    The last parameter is not one of the function: how long the call may wait for a lock. The name is a digest of the
+    text. So it means the same to everybody, even if a pooler mixes up connections.
     """
 
     text: bytes
@@ -108,9 +109,14 @@ def checked_place(schema: str, prefix: str) -> str:
 def statement(place: str, function: Function) -> Statement:
     """The statement that calls `function`."""
     parameters = ", ".join(f"${number}" for number in range(1, len(function.types) + 1))
-    text = f"SELECT {_name(place, function.name)}({parameters}{function.literals})".encode()
+    call = f"{_name(place, function.name)}({parameters}{function.literals})"
+    # The server would let a call wait for ever, even after its client has gone. The setting ends with the transaction:
+    # behind a pooler, a session has none of its own.
+    set_ms = f"pg_catalog.set_config('lock_timeout', ${len(function.types) + 1}, true)"
+    text = f"SELECT CASE WHEN {set_ms} IS NOT NULL THEN {call} END".encode()
     name = b"awx_" + blake2b(text, digest_size=16).hexdigest().encode()
-    return Statement(text, function.types, [BINARY] * len(function.types), name)
+    types = (*function.types, TEXT)
+    return Statement(text, types, [BINARY] * len(types), name)
 
 
 def migration(place: str, version: int) -> str:

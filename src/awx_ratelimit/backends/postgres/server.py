@@ -10,6 +10,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from awx_ratelimit.backends.postgres.schema import CORRUPTION_CODES, VERSION, lock_number, migration, versions_table
+from awx_ratelimit.backends.remote.replies import locked_error
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable, StateDamaged
 from awx_ratelimit.runtime.deadlines import Deadline
 
@@ -17,6 +18,9 @@ from awx_ratelimit.runtime.deadlines import Deadline
 CLIENT_ERRORS = (psycopg.Error, OSError)
 #: A migration waits this long for others, and no claim waits for it.
 _MIGRATION_S = 30
+#: The share of the timeout for one lock. A record can make a call wait twice: behind others that wait for it, and for
+#: its holder. Claims of other records wait for the call before, and their own. All of this must fit into the timeout.
+_LOCK_SHARE = 0.2
 #: The class of an error, or its whole code, and a remedy.
 _REMEDIES = {
     "28": "check user and password",
@@ -54,6 +58,11 @@ class Refusal(Exception):
         return self.code in ("40001", "40P01")
 
     @property
+    def is_locked(self) -> bool:
+        """Whether another transaction has kept a record locked for too long."""
+        return self.code == "55P03"
+
+    @property
     def is_about_names(self) -> bool:
         """Whether a prepared statement is missing or was there before, because of a pooler."""
         return self.code in ("26000", "42P05")
@@ -74,6 +83,8 @@ class Server:
         self.conninfo = conninfo
         self.place = place
         self.timeout_s = timeout_s
+        #: How long a call waits for each lock, in ms.
+        self.lock_timeout = str(max(1, int(_LOCK_SHARE * timeout_s * 1000))).encode()
         #: The name in error messages.
         self.name = _name(conninfo)
         self.home: Server = self
@@ -140,6 +151,8 @@ class Server:
         text = (str(error) or type(error).__name__).partition("\n")[0]
         if isinstance(error, TimeoutError):
             return BackendUnavailable(f"postgresql at {self.name} did not answer within {self.timeout_s * 1000:g} ms")
+        if isinstance(error, Refusal) and error.is_locked:
+            return locked_error(f"postgresql at {self.name}: a record")
         code = error.code if isinstance(error, Refusal) else getattr(error, "sqlstate", None) or ""
         if code.startswith(CORRUPTION_CODES):
             return StateDamaged(f"postgresql at {self.name}: a record is corrupt; reset its subject ({text})")
@@ -153,9 +166,19 @@ class Server:
 
 def await_socket(socket: int, deadline: Deadline, *, writing: bool = False) -> None:
     """Wait until a socket can be read or written. Raises TimeoutError."""
+    await_poller(new_poller(socket, writing=writing), deadline)
+
+
+def new_poller(socket: int, *, writing: bool = False) -> select.poll:
+    """Waits for a socket that can be read or written."""
     # Looked up when it is used, because gevent replaces it.
     poller = select.poll()
     poller.register(socket, select.POLLOUT if writing else select.POLLIN)
+    return poller
+
+
+def await_poller(poller: select.poll, deadline: Deadline) -> None:
+    """Wait for what `poller` waits for. Raises TimeoutError."""
     while not poller.poll(deadline.wait_s() * 1000):
         if deadline.is_over():
             raise TimeoutError

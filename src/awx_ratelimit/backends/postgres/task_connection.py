@@ -43,6 +43,10 @@ class _TaskConnection:
         """Whether an exchange may begin at once: the server has neither closed the connection nor sent anything."""
         return not (self.is_closed or self._done or self._unread(0))
 
+    def begin(self) -> None:
+        """The next calls belong together."""
+        self._prepared.begin()
+
     def send(self, call: Call, done: Done) -> None:
         """Run `call`, and call `done` once: with the reply, a Refusal, or an error that has ended the connection."""
         self._done, self._call = done, call
@@ -117,6 +121,7 @@ class AsyncConnection:
         """
         if self._connection is not None and self._connection.is_ready():
             self._timer.begin()
+            self._connection.begin()
             self._send_next(calls, [], done)
         else:
             self._start_task(calls, [], done)
@@ -130,17 +135,17 @@ class AsyncConnection:
         self._connection.send(calls[len(replies)], partial(self._on_outcome, calls, replies, done))
 
     def _on_outcome(self, calls: Sequence[Call], replies: list[Reply], done: Done, outcome: Any) -> None:
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, Refusal) and not outcome.is_locked:
             self._timer.end()
             self._start_task(calls, replies, done)
-        elif isinstance(outcome, Exception):
+        elif isinstance(outcome, Exception) and not isinstance(outcome, Refusal):
             self._timer.end()
             self._drop()
             error = self._server.explain(outcome)
             error.__cause__ = outcome
             done(error)
         else:
-            replies.append(outcome)
+            replies.append(self._server.explain(outcome) if isinstance(outcome, Refusal) else outcome)
             self._send_next(calls, replies, done)
 
     def _on_timeout(self) -> None:

@@ -34,12 +34,16 @@ Settlement: TypeAlias = tuple[Record, Sequence[Correction]]
 
 
 class Renewal(IntEnum):
-    """The result of renewing a lease. A lost lease is taken again if a slot is free; `max_hold_ms` ends a lease."""
+    """The result of renewing a lease. A lost lease is taken again if a slot is free; `max_hold_ms` ends a lease.
+
+    A lease whose record is busy was not renewed, and is renewed next time.
+    """
 
     LOST = 0
     RENEWED = 1
     TAKEN_AGAIN = 2
     ENDED = 3
+    BUSY = 4
 
 
 class Codec(Protocol):

@@ -48,6 +48,14 @@ def copied_error(cause: BaseException) -> BackendUnavailable:
     error.__cause__ = cause
     # An exception that interrupted the call in this process says nothing about the server.
     error.process_was_late = known is None or known.process_was_late
+    error.record_is_locked = known is not None and known.record_is_locked
+    return error
+
+
+def locked_error(what: str) -> BackendUnavailable:
+    """The error for a claim of a record that another transaction keeps locked. It says nothing about the server."""
+    error = BackendUnavailable(f"{what} is locked by another transaction; end it, and do not lock records")
+    error.record_is_locked = True
     return error
 
 

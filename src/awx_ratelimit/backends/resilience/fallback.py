@@ -148,7 +148,7 @@ class Fallback:
             for breaker, number, _ in tickets:
                 breaker.on_success(number)
             return error
-        if isinstance(error, BackendUnavailable) and error.process_was_late:
+        if isinstance(error, BackendUnavailable) and (error.process_was_late or error.record_is_locked):
             self.on_no_result(tickets)
             return None
         for breaker, number, failures in tickets:

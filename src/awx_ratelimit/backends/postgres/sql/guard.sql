@@ -1,5 +1,6 @@
--- Calls of several claims, records or leases, of which a corrupt record must fail only its own. If a function fails for
--- such a reason, its work is undone, and done again piece by piece.
+-- Calls of several claims, records or leases, of which a record that is corrupt, or that another transaction keeps locked
+-- for longer than lock_timeout, must fail only its own. If a function fails for such a reason, its work is undone, and done
+-- again piece by piece.
 
 -- As @acquire_plain_1, for one record. A corrupt one is an error code.
 CREATE OR REPLACE FUNCTION @acquire_apart_1(
@@ -9,7 +10,7 @@ CREATE OR REPLACE FUNCTION @acquire_apart_1(
 BEGIN
   RETURN @acquire_plain_1(call_ms, owner_1, owner_2, subjects, scopes, asked, charges, heads);
 EXCEPTION WHEN @corruption THEN
-  RETURN ARRAY(SELECT CASE n % 2 WHEN 0 THEN -3 ELSE 0 END::bigint FROM generate_series(1, 2 * asked[1]) AS n);
+  RETURN @failed_1(asked[1], -3);
 END
 $$;
 
@@ -23,15 +24,22 @@ DECLARE
   answer bigint[];
   numbers bigint[]; claim bigint[];
   at integer := 1; end_at integer;
+  has_waited boolean := false;
+  is_busy boolean[] := '{}';
 BEGIN
   BEGIN
     RETURN @acquire_1(call_ms, owner_1, owner_2, subjects, scopes, wanted, released, claims, charges, heads);
-  EXCEPTION WHEN @corruption THEN
-    NULL;
+  EXCEPTION
+    WHEN lock_not_available THEN has_waited := true;
+    WHEN @corruption THEN NULL;
   END;
-  PERFORM @present_1(subjects, scopes, wanted);
   -- All locks first, in their order: the claims lock in another.
-  subjects := @lock_1(subjects, scopes, wanted);
+  IF has_waited THEN
+    SELECT l.keys, l.busy INTO subjects, is_busy FROM @lock_free_1(subjects, scopes, wanted) AS l;
+  ELSE
+    PERFORM @present_1(subjects, scopes, wanted);
+    subjects := @lock_1(subjects, scopes, wanted);
+  END IF;
   now_ms := @now_1(call_ms);
   answer := ARRAY[now_ms];
   FOR j IN 1 .. cardinality(released) BY 2 LOOP
@@ -46,6 +54,11 @@ BEGIN
     end_at := at + 2 + 2 * claims[at + 2]::integer;
     numbers := ARRAY(SELECT claims[n] FROM generate_series(at + 3, end_at, 2) AS n ORDER BY 1);
     claim := claims[at : end_at];
+    at := end_at + 1;
+    IF (SELECT bool_or(is_busy[n]) FROM unnest(numbers) AS n) THEN
+      answer := answer || ARRAY[-5, 0]::bigint[];
+      CONTINUE;
+    END IF;
     FOR n IN 4 .. cardinality(claim) BY 2 LOOP claim[n] := array_position(numbers, claim[n]); END LOOP;
     BEGIN
       answer := answer || (@acquire_1(
@@ -55,7 +68,6 @@ BEGIN
     EXCEPTION WHEN @corruption THEN
       answer := answer || ARRAY[-3, 0]::bigint[];
     END;
-    at := end_at + 1;
   END LOOP;
   -- What was inserted and stayed empty.
   DELETE FROM @records AS r USING unnest(subjects, scopes) AS u (subject, scope)
@@ -64,25 +76,37 @@ BEGIN
 END
 $$;
 
--- As @renew_1. The leases of a corrupt record are lost.
+-- As @renew_1. The leases of a corrupt record are lost. For those of a locked one, the answer is 4: renew them later.
 CREATE OR REPLACE FUNCTION @renew_all_1(
   call_ms bigint, owner_1 bigint, owner_2 bigint, settled bigint, subjects bytea[], scopes text[], held bigint[]
 ) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
   answer bigint[] := '{}';
   own bigint[];
+  has_waited boolean := false;
+  is_busy boolean[] := '{}';
 BEGIN
   BEGIN
     RETURN @renew_1(call_ms, owner_1, owner_2, settled, subjects, scopes, held);
-  EXCEPTION WHEN @corruption THEN
-    NULL;
+  EXCEPTION
+    WHEN lock_not_available THEN has_waited := true;
+    WHEN @corruption THEN NULL;
   END;
   -- All locks first: a record that is missing may be inserted.
-  PERFORM @all_locked_1(subjects, scopes);
+  IF has_waited THEN
+    SELECT l.keys, l.busy INTO subjects, is_busy
+      FROM @lock_free_1(subjects, scopes, array_fill(true, ARRAY[cardinality(subjects)])) AS l;
+  ELSE
+    PERFORM @all_locked_1(subjects, scopes);
+  END IF;
   FOR i IN 1 .. cardinality(subjects) LOOP
     own := ARRAY(
       SELECT CASE WHEN (n - 1) % 5 = 0 THEN 1 ELSE held[n] END FROM generate_series(1, cardinality(held)) AS n
       WHERE held[n - (n - 1) % 5] = i ORDER BY n);
+    IF is_busy[i] THEN
+      answer := answer || array_fill(4::bigint, ARRAY[cardinality(own) / 5]);
+      CONTINUE;
+    END IF;
     BEGIN
       answer := answer || @renew_1(call_ms, owner_1, owner_2, settled, subjects[i : i], scopes[i : i], own);
     EXCEPTION WHEN @corruption THEN

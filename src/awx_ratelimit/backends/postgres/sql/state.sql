@@ -218,6 +218,35 @@ BEGIN
 END
 $$;
 
+-- `lock_1` without waiting, for a call that has waited for too long: returns null also for the records that another
+-- transaction keeps locked, which are `busy`.
+CREATE OR REPLACE FUNCTION @lock_free_1(
+  subjects bytea[], scopes text[], wanted boolean[], OUT keys bytea[], OUT busy boolean[], OUT inserted integer
+) LANGUAGE plpgsql @planned AS $$
+BEGIN
+  BEGIN
+    inserted := @present_1(subjects, scopes, wanted);
+  EXCEPTION WHEN lock_not_available THEN
+    -- Another transaction has inserted one, and has not ended.
+    inserted := 0;
+  END;
+  keys := ARRAY(
+    SELECT l.subject FROM unnest(subjects, scopes) AS u (subject, scope) LEFT JOIN LATERAL (
+      SELECT r.subject FROM @records AS r WHERE r.subject = u.subject AND r.scope = u.scope
+      FOR NO KEY UPDATE SKIP LOCKED) AS l ON true);
+  -- What is not wanted need not exist.
+  busy := ARRAY(
+    SELECT u.key IS NULL AND (u.is_wanted OR EXISTS (
+      SELECT FROM @records AS r WHERE r.subject = u.subject AND r.scope = u.scope))
+    FROM unnest(subjects, scopes, wanted, keys) AS u (subject, scope, is_wanted, key));
+END
+$$;
+
+-- The answer to the claims of a record that fail: see @acquire_plain_1.
+CREATE OR REPLACE FUNCTION @failed_1(claims bigint, code bigint) RETURNS bigint[] LANGUAGE sql IMMUTABLE AS $$
+  SELECT ARRAY(SELECT CASE n % 2 WHEN 0 THEN code ELSE 0 END FROM generate_series(1, 2 * claims) AS n)
+$$;
+
 -- All of these records, locked. Those that are missing are inserted.
 CREATE OR REPLACE FUNCTION @all_locked_1(subjects bytea[], scopes text[]) RETURNS @records[] LANGUAGE plpgsql AS $$
 DECLARE

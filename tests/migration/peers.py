@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
-from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -169,7 +168,7 @@ def site_before(peer: Peer, *, is_outage: bool = False) -> Iterator[Site]:
 def site_after(peer: Peer, *, is_outage: bool = False) -> Iterator[Site]:
     """The app on this library, with unused limits."""
     module = _loaded(peer, "after", is_outage=is_outage)
-    with peer.run(module) as sender, frozen(peer.gate(module)) as clock:
+    with no_other_routes(), peer.run(module) as sender, frozen(peer.gate(module)) as clock:
         yield Site(sender, clock, module)
 
 
@@ -177,20 +176,24 @@ def site_after(peer: Peer, *, is_outage: bool = False) -> Iterator[Site]:
 def site_in_shadow(peer: Peer) -> Iterator[Site]:
     """The app on the library, with the limits of this one beside it in shadow."""
     module = _loaded(peer, "shadow")
-    with site_before(peer) as before, peer.run(module) as sender, frozen(peer.gate(module)):
+    with no_other_routes(), site_before(peer) as before, peer.run(module) as sender, frozen(peer.gate(module)):
         yield Site(sender, before.clock, module)
+
+
+def no_other_routes() -> AbstractContextManager[Any]:
+    """In this block, limits of routes have the names that they have in a process with one app."""
+    return patch.dict("awx_ratelimit.core.scope._OWNERS", clear=True)
 
 
 @cache
 def _loaded(peer: Peer, name: str, *, is_outage: bool = False) -> ModuleType:
-    """A module of a library's example; for an outage a second one, whose storage is unreachable."""
-    if not is_outage:
-        return import_module(f"examples.migration.{peer.name}.{name}")
-    module = f"migration_{peer.name}_{name}_without_redis"
+    """A module of a library's example, loaded for these tests; for an outage with a storage that is unreachable."""
+    module = f"migration_{peer.name}_{name}{'_without_redis' * is_outage}"
     spec = spec_from_file_location(module, ROOT / f"examples/migration/{peer.name}/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     sys.modules[module] = made = module_from_spec(spec)
-    with patch.dict(os.environ, {"LIMITS_URL": UNREACHABLE, "CACHE": _REDIS_CACHE}):
+    environment = {"LIMITS_URL": UNREACHABLE, "CACHE": _REDIS_CACHE} if is_outage else {}
+    with patch.dict(os.environ, environment), no_other_routes():
         spec.loader.exec_module(made)
     return made

@@ -77,6 +77,7 @@ _LIMITS = ("limits.storage.memory.time", "limits.strategies.time")
 #: Limits that are charged by the response's status.
 _BY_STATUS = frozenset({"wrong_codes", "right_codes", "parallel_guesses"})
 _COSTS = frozenset({"cost", "refused_cost"})
+_STRATEGIES = frozenset({"edge_of_a_moving_window", "greedy_client_in_a_moving_window"})
 _WEBSOCKETS = frozenset({"websocket_messages"})
 #: django-ratelimit begins the windows of each key at another moment: those of minutes and hours of this address.
 _START_OF_A_WINDOW_MS = (crc32(ADDRESS.encode()) % 3_600 + 1) * 1_000
@@ -110,7 +111,7 @@ PEERS = (
         asgi,
         asgi_gate,
         # Its limits are in memory, and it does not work with included routers.
-        without=_BY_STATUS | _COSTS | {"included_router", "outage"},
+        without=_BY_STATUS | _COSTS | _STRATEGIES | {"included_router", "outage"},
     ),
     Peer(
         "django_ratelimit",
@@ -121,7 +122,7 @@ PEERS = (
         django,
         django_gate,
         start_ms=_START_OF_A_WINDOW_MS,
-        without=_BY_STATUS | _COSTS | _WEBSOCKETS | {"included_router"},
+        without=_BY_STATUS | _COSTS | _STRATEGIES | _WEBSOCKETS | {"included_router"},
     ),
     Peer(
         "drf",
@@ -131,7 +132,7 @@ PEERS = (
         clear_cache,
         rest_framework,
         rest_framework_gate,
-        without=_BY_STATUS | _COSTS | _WEBSOCKETS | {"included_router"},
+        without=_BY_STATUS | _COSTS | _STRATEGIES | _WEBSOCKETS | {"included_router"},
     ),
 )
 

@@ -156,6 +156,10 @@ docs-serve: $(READY)
 docs-check: $(READY)
 	$(BIN)/python -m tools.docs_site check
 
+# The diagrams of docs/images/, from tools/diagrams.py.
+diagrams: $(READY)
+	$(BIN)/python tools/diagrams.py
+
 check: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check

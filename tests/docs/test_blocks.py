@@ -34,6 +34,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/cors.md": lambda: {"gate": AsyncGate(AsyncLimiter(MemoryBackend()), **_PARTS)},
     "docs/django.md": _configured_django,
     "docs/reference/adapters.md": _configured_django,
+    "docs/serverless.md": lambda: {"serve": print},
     "docs/deployment.md": lambda: {"app": Flask("shop"), "gate": Gate(Limiter(MemoryBackend()), **_PARTS)},
 }
 #: Programs that tests/migration runs.
@@ -41,7 +42,7 @@ MIGRATION = "docs/migration/"
 SCRIPTS = [block for page in PAGES for block in all_blocks(page) if block.language == "sh"]
 #: Programs that other tests run with the arguments of the page, and those that are not ours.
 SERVERS = {"uvicorn", "hypercorn", "granian", "gunicorn", "waitress-serve", "uwsgi"}
-SERVER_PAGES = {"docs/deployment.md", "docs/metrics.md"}
+SERVER_PAGES = {"docs/deployment.md", "docs/metrics.md", "docs/tutorial.md", "docs/workers.md"}
 OTHERS = {"curl", "echo", "export", "git", "printf", "unset"}
 
 

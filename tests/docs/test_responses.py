@@ -48,6 +48,12 @@ def of_a_client_that_prefers_problems() -> str:
     return last_of(app, gate_of(app), "/", 61, accept="application/problem+json")
 
 
+def of_the_tutorial() -> str:
+    """The first request of a key."""
+    app = run_first("docs/tutorial.md")["app"]
+    return last_of(app, gate_of(app), "/agents", 1)
+
+
 def of_the_middleware() -> str:
     """The 61st request of a key."""
     app = run_first("docs/gate.md")["app"]
@@ -75,6 +81,7 @@ PRODUCED: dict[str, Callable[[], str]] = {
     "README.md": of_the_five_lines,
     "docs/errors.md": of_a_request_without_a_key,
     "docs/reference/http.md": of_a_client_that_prefers_problems,
+    "docs/tutorial.md": of_the_tutorial,
     "docs/gate.md": of_the_middleware,
     "docs/route-limits.md": of_a_route,
     "docs/identify.md": of_an_ended_session,

@@ -1,0 +1,177 @@
+"""The examples of the tutorial and of the how-tos do what the pages say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from tests.docs.pages import PAGES, blocks, gate_of, run, run_text, text_of
+
+from awx_ratelimit import PlanTable
+from awx_ratelimit.keys import KeyService
+from awx_ratelimit.testing import frozen
+
+KEY = {"X-API-Key": "awx_example_key"}
+_REDIS = 'open_async_backend("redis://localhost:6379")'
+
+
+class TestTutorial:
+    """docs/tutorial.md: each step, and the whole file at the end."""
+
+    def test_first_steps(self) -> None:
+        """60 of 70 requests are admitted, the others refused with a wait; without a key it is a 401."""
+        app = run_text(blocks("docs/tutorial.md", "python")[0])["app"]
+        with frozen(gate_of(app)):
+            client = TestClient(app)
+            statuses = [client.get("/agents", headers=KEY).status_code for _ in range(70)]
+
+            assert statuses == [200] * 60 + [429] * 10
+            assert client.get("/agents", headers=KEY).headers["retry-after"] == "1"
+            assert client.get("/agents").status_code == 401
+
+    def test_plans(self) -> None:
+        """The plan table has the plans that the page describes."""
+        Path("plans.toml").write_text(blocks("docs/tutorial.md", "toml")[0])
+        table = PlanTable.from_toml("plans.toml")
+
+        assert [(plan.name, [rate.tokens for rate in plan.rates]) for plan in table.plans] == [
+            ("free", [10]),
+            ("team", [300, 500_000]),
+        ]
+
+    def test_route(self) -> None:
+        """The sixth search in a minute is refused, and costs nothing in the plan."""
+        Path("plans.toml").write_text(blocks("docs/tutorial.md", "toml")[0])
+        app = run_text("".join(blocks("docs/tutorial.md", "python")[:3]))["app"]
+        with frozen(gate_of(app)):
+            client = TestClient(app)
+            statuses = [client.get("/search?q=a", headers=KEY).status_code for _ in range(6)]
+            other = client.get("/other", headers=KEY)
+
+        assert statuses == [200] * 5 + [429]
+        assert other.headers["ratelimit"].startswith('"minute";r=94')
+
+    def test_whole_file(self) -> None:
+        """A key of the store is admitted, and the console shows it to its owner alone."""
+        Path("plans.toml").write_text(blocks("docs/tutorial.md", "toml")[0])
+        text = blocks("docs/tutorial.md", "python")[-1]
+        assert _REDIS in text
+        names = run_text(text.replace(_REDIS, 'open_async_backend("memory://")'))
+        keys = KeyService(names["store"])
+        keys.accounts.create("acct_acme", plan="team")
+        created = keys.create("acct_acme", "first-key")
+        with TestClient(names["app"]) as client:
+            admitted = client.get("/agents", headers={"X-API-Key": created.secret.reveal()})
+            console = client.get("/console/", headers={"cookie": "session=3f9c"})
+            stranger = client.get("/console/", headers={"cookie": "session=77ab"})
+
+        assert admitted.status_code == 200
+        assert admitted.headers["ratelimit"].startswith('"minute";r=99')
+        assert "first-key" in console.text
+        assert stranger.status_code == 403
+
+
+class TestLogin:
+    """docs/login-protection.md: three limits of a login."""
+
+    @pytest.fixture
+    def names(self) -> dict[str, Any]:
+        """The names of the page."""
+        return run("docs/login-protection.md")
+
+    @staticmethod
+    def statuses(names: dict[str, Any], passwords: list[str], name: str = "ann") -> list[int]:
+        """The statuses of logins from one address."""
+        with frozen(names["app"]):
+            client = TestClient(names["app"])
+            return [
+                client.post("/login", json={"name": name, "password": password}).status_code for password in passwords
+            ]
+
+    def test_wrong_passwords(self, names: dict[str, Any]) -> None:
+        """An address can try five wrong passwords a minute."""
+        assert self.statuses(names, ["guess"] * 7) == [401] * 5 + [429] * 2
+
+    def test_right_passwords(self, names: dict[str, Any]) -> None:
+        """Logins that succeed use up neither the limit of the address nor that of the name."""
+        assert self.statuses(names, ["correct horse"] * 30) == [200] * 30
+
+    def test_one_name(self, names: dict[str, Any]) -> None:
+        """A name can be guessed twenty times an hour, from any number of addresses."""
+        client_of = [TestClient(names["app"], client=(f"192.0.2.{number}", 1)) for number in range(5)]
+        wrong = {"name": "ann", "password": "guess"}
+        with frozen(names["app"]), frozen(names["limiter"]):
+            tried = [client.post("/login", json=wrong).status_code for client in client_of for _ in range(5)]
+
+        assert tried == [401] * 20 + [429] * 5
+
+
+class TestFastApi:
+    """docs/fastapi.md."""
+
+    def test_own_response(self) -> None:
+        """The handler of the page answers refusals of routes, with the headers of the limit."""
+        app = run("docs/fastapi.md")["app"]
+        with frozen(gate_of(app)):
+            client = TestClient(app)
+            answers = [client.get("/search?q=a", headers=KEY) for _ in range(31)]
+
+        assert answers[-1].status_code == 429
+        assert answers[-1].json() == {"error": "slow_down"}
+        assert answers[-1].headers["retry-after"] == "2"
+
+    def test_document(self) -> None:
+        """The OpenAPI document of the second app has the key and the 429."""
+        documented = run("docs/fastapi.md")["documented"]
+
+        assert documented.openapi()["components"]["securitySchemes"]["ApiKey"]["name"].lower() == "x-api-key"
+
+    def test_settled(self) -> None:
+        """A chat costs three requests."""
+        app = run("docs/fastapi.md")["app"]
+        with frozen(gate_of(app)):
+            client = TestClient(app)
+            client.post("/chat", headers=KEY)
+            left = client.get("/other", headers=KEY).headers["ratelimit"]
+
+        assert left.startswith('"minute";r=56')
+
+
+def test_flask() -> None:
+    """A chat costs three requests, a limited view has its own bucket, and an app of the factory is limited."""
+    names = run("docs/flask.md")
+    app = names["app"]
+    with frozen(app.wsgi_app.gate):
+        client = app.test_client()
+        for method, path in (("POST", "/chat"), ("GET", "/search")):
+            with client.open(path, method=method, headers=KEY) as response:
+                left = response.headers["RateLimit"]
+
+    assert left.startswith('"minute";r=56')
+    assert '"search.minute";r=29' in left
+    with names["create_app"]().test_client().get("/") as response:
+        assert response.status_code == 401
+
+
+def test_rotation() -> None:
+    """The page runs, and leaves one active key."""
+    names = run("docs/rotating-keys.md")
+
+    assert [key.status for key in names["keys"].list("acct_acme").items] == ["active"]
+    names["verifier"].close()
+    names["store"].close()
+
+
+def test_figures() -> None:
+    """Each figure on the page about performance stands on the page that it names."""
+    rows = [line.split(" | ") for line in text_of("docs/performance.md").splitlines() if line.count(" | ") == 2]
+    figures = [(row[1].strip(), row[2].partition("](")[2].partition(")")[0]) for row in rows[2:]]
+
+    assert len(figures) == 7
+    assert [(what, page) for what, page in figures if what not in text_of(f"docs/{page}")] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```" not in text_of(page)])
+def test_length_of_pages(page: str) -> None:
+    """A page without an example is at most two screens of prose long, besides its tables."""
+    assert len([word for line in text_of(page).splitlines() if line[:1] != "|" for word in line.split()]) < 500

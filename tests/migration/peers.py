@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -100,7 +101,7 @@ PEERS = (
         lambda module: module.limiter.reset(),
         wsgi,
         wsgi_gate,
-        without=_WEBSOCKETS,
+        without=_WEBSOCKETS | {"mounted_app"},
     ),
     Peer(
         "fastapi_limiter",
@@ -111,7 +112,7 @@ PEERS = (
         asgi,
         asgi_gate,
         # Its limits are in memory, and it does not work with included routers.
-        without=_BY_STATUS | _COSTS | _STRATEGIES | {"included_router", "outage"},
+        without=_BY_STATUS | _COSTS | _STRATEGIES | {"included_router", "mounted_app", "outage"},
     ),
     Peer(
         "django_ratelimit",
@@ -122,7 +123,7 @@ PEERS = (
         django,
         django_gate,
         start_ms=_START_OF_A_WINDOW_MS,
-        without=_BY_STATUS | _COSTS | _STRATEGIES | _WEBSOCKETS | {"included_router"},
+        without=_BY_STATUS | _COSTS | _STRATEGIES | _WEBSOCKETS | {"included_router", "mounted_app"},
     ),
     Peer(
         "drf",
@@ -132,7 +133,7 @@ PEERS = (
         clear_cache,
         rest_framework,
         rest_framework_gate,
-        without=_BY_STATUS | _COSTS | _STRATEGIES | _WEBSOCKETS | {"included_router"},
+        without=_BY_STATUS | _COSTS | _STRATEGIES | _WEBSOCKETS | {"included_router", "mounted_app"},
     ),
 )
 
@@ -178,6 +179,8 @@ def site_in_shadow(peer: Peer) -> Iterator[Site]:
     """The app on the library, with the limits of this one beside it in shadow."""
     module = _loaded(peer, "shadow")
     with no_other_routes(), site_before(peer) as before, peer.run(module) as sender, frozen(peer.gate(module)):
+        # Users import the app that they put into the middleware, so it is another one than that of `site_before`.
+        peer.reset(import_module(f"examples.migration.{peer.name}.before"))
         yield Site(sender, before.clock, module)
 
 

@@ -34,6 +34,7 @@ default = Depends(limit("10/minute"))
 market = Depends(limit("4/minute", scope="market"))
 notes = APIRouter(prefix="/notes", dependencies=[default])
 teams = APIRouter(prefix="/teams", dependencies=[default])
+admin = FastAPI()
 
 
 @app.get("/health")
@@ -44,7 +45,7 @@ async def health() -> dict[str, str]:
 
 @notes.get("")
 async def list_notes() -> list[str]:
-    """Limited by the defaults, as the four routes below."""
+    """Limited by the defaults, as the three routes below."""
     return ["buy milk"]
 
 
@@ -64,6 +65,12 @@ async def show_note(number: int) -> dict[str, int]:
 async def members() -> list[str]:
     """List the members of a team."""
     return ["ann", "ben"]
+
+
+@admin.get("/users")
+async def users() -> list[str]:
+    """Part of an app that is mounted."""
+    return ["ann"]
 
 
 @app.get("/search", dependencies=[Depends(limit("5/minute"))])
@@ -104,3 +111,4 @@ async def rates() -> dict[str, int]:
 
 app.include_router(notes)
 app.include_router(teams)
+app.mount("/admin", admin)

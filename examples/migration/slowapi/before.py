@@ -40,6 +40,7 @@ app.add_exception_handler(RateLimitExceeded, slow_down)  # type: ignore[arg-type
 app.add_middleware(SlowAPIMiddleware)
 market = limiter.shared_limit("4/minute", scope="market")
 teams = APIRouter(prefix="/teams")
+admin = FastAPI()
 
 
 @app.get("/health")
@@ -51,7 +52,7 @@ async def health() -> dict[str, str]:
 
 @app.get("/notes")
 async def list_notes() -> list[str]:
-    """Limited by the defaults, as the four routes below."""
+    """Limited by the defaults, as the three routes below."""
     return ["buy milk"]
 
 
@@ -71,6 +72,12 @@ async def show_note(number: int) -> dict[str, int]:
 async def members() -> list[str]:
     """List the members of a team."""
     return ["ann", "ben"]
+
+
+@admin.get("/users")
+async def users() -> list[str]:
+    """Part of an app that is mounted."""
+    return ["ann"]
 
 
 @app.get("/search")
@@ -116,3 +123,4 @@ async def rates(request: Request, response: Response) -> dict[str, int]:
 
 
 app.include_router(teams)
+app.mount("/admin", admin)

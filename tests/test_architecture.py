@@ -92,6 +92,7 @@ def test_headers_and_statuses_are_spelled_in_the_renderer_alone() -> None:
 
 
 #: The modules that may name a third-party package. Packages outside this table have modules of their own.
+_POSTGRES = ("address", "connection", "doctor", "hosts", "migration", "task_connection")
 _STORE = (
     "engine", "migrations", "operator_queries", "queries", "schema", "sqlite", "store", "unit_of_work", "usage",
     "usage_queries", "usage_schema", "usage_sealing", "warnings",
@@ -112,8 +113,7 @@ THIRD_PARTIES = {
     # A dependency of limits, so it is always installed.
     "packaging": {"runtime/extras.py"},
     "sqlalchemy": {"keys/accounts.py"} | {f"keys/storage/{name}.py" for name in _STORE},
-    "psycopg": {"keys/storage/engine.py"}
-    | {f"backends/postgres/{name}.py" for name in ("connection", "doctor", "server", "task_connection")},
+    "psycopg": {"keys/storage/engine.py"} | {f"backends/postgres/{name}.py" for name in _POSTGRES},
     "jinja2": {"console/rendering.py"},
     "jwt": {"management/auth/signing.py"},
     "typer": {f"cli/{name}.py" for name in _COMMANDS},

@@ -97,7 +97,7 @@ def test_a_user_without_rights(postgres: Postgres, database: str) -> None:
     rows(postgres.url(database), "CREATE ROLE eve LOGIN")
     url = postgres.url(database).replace("awx@", "eve@")
 
-    with pytest.raises(BackendMisconfigured, match="allow its user to create a schema"):
+    with pytest.raises(BackendMisconfigured, match="allow its user to create a schema: GRANT CREATE ON DATABASE"):
         PostgresBackend.from_url(url, timeout_ms=10_000)
     rows(postgres.url(database), "DROP ROLE eve")
 

@@ -219,6 +219,32 @@ MISTAKES: list[Mistake] = [
         "valkey+sentinel://, valkeys+sentinel://, redis+cluster://, rediss+cluster://, "
         "valkey+cluster://, valkeys+cluster://, postgresql://, postgres://; got 'reddis'",
     ),
+    (
+        'open_backend("postgresql://host:54a/db")',
+        ValueError,
+        "postgresql URL: port: expected a number from 1 to 65535, got '54a'",
+    ),
+    (
+        'open_async_backend("postgresql://one:5432,two:70000/db")',
+        ValueError,
+        "postgresql URL: port: expected a number from 1 to 65535, got '70000'",
+    ),
+    (
+        'open_backend("postgresql://user@one,,two/db")',
+        ValueError,
+        "postgresql URL: expected a host between commas, such as host=first,second; got an empty one",
+    ),
+    (
+        'open_backend("postgresql://one,two,three/db?port=5432,5433")',
+        ValueError,
+        "postgresql URL: expected as many ports and addresses as hosts, or one port for all of them",
+    ),
+    (
+        'open_backend("postgresql://host/db?budget_m=20")',
+        ValueError,
+        "postgresql URL: expected an option of libpq, such as sslmode or target_session_attrs, and in open_backend "
+        "also schema, prefix, budget_ms, on_outage or expected_workers; got 'budget_m'; did you mean 'budget_ms'?",
+    ),
 ]
 
 

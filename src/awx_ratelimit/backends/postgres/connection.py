@@ -16,17 +16,10 @@ import psycopg
 from psycopg import pq
 
 from awx_ratelimit.backends.postgres.arrays import read_bigints
+from awx_ratelimit.backends.postgres.hosts import CLIENT_ERRORS, await_poller, await_socket, close_quietly, new_poller
 from awx_ratelimit.backends.postgres.prepared import Prepared
 from awx_ratelimit.backends.postgres.schema import Call
-from awx_ratelimit.backends.postgres.server import (
-    CLIENT_ERRORS,
-    Refusal,
-    Server,
-    await_poller,
-    await_socket,
-    close_quietly,
-    new_poller,
-)
+from awx_ratelimit.backends.postgres.server import Refusal, Server
 from awx_ratelimit.backends.remote.replies import Reply, not_sent_error
 from awx_ratelimit.runtime.deadlines import Deadline
 

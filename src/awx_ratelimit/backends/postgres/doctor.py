@@ -64,9 +64,7 @@ def examine(url: str, *, schema: str = "awx", prefix: str = "limits", timeout_ms
     route = route_to(url, timeout_ms=timeout_ms, schema=schema, prefix=prefix)
     (server,) = route.servers()
     try:
-        with psycopg.connect(
-            server.conninfo, connect_timeout=10, autocommit=True, prepare_threshold=None
-        ) as connection:
+        with psycopg.connect(server.conninfo, connect_timeout=2, autocommit=True, prepare_threshold=None) as connection:
             findings = [*_findings(server, lambda text: connection.execute(text).fetchone())]
     except psycopg.Error as error:
         remedy = "start it, or check host, port, user, password and TLS in the URL"

@@ -11,9 +11,10 @@ import psycopg
 from psycopg import pq
 
 from awx_ratelimit.backends.postgres.connection import MAX_TRIES, read_outcome
+from awx_ratelimit.backends.postgres.hosts import CLIENT_ERRORS, close_quietly
 from awx_ratelimit.backends.postgres.prepared import Prepared
 from awx_ratelimit.backends.postgres.schema import Call
-from awx_ratelimit.backends.postgres.server import CLIENT_ERRORS, Refusal, Server, close_quietly
+from awx_ratelimit.backends.postgres.server import Refusal, Server
 from awx_ratelimit.backends.remote.replies import Reply
 from awx_ratelimit.runtime.call_timer import CallTimer
 from awx_ratelimit.runtime.deadlines import Deadline, TaskDeadline
@@ -183,7 +184,8 @@ class AsyncConnection:
                 self._drop()
             if outcome.is_unknown and not has_migrated:
                 has_migrated = True
-                await asyncio.to_thread(self._server.migrate)
+                # It may hang, and threads of the loop must end.
+                await asyncio.to_thread(self._server.migrate_within, self._server.timeout_s)
             elif not outcome.may_succeed:
                 break
         return self._server.explain(outcome)

@@ -63,7 +63,6 @@ def rest_framework(module: ModuleType) -> Iterator[Sender]:
         for owner, name, default in (
             (SimpleRateThrottle, "THROTTLE_RATES", api_settings.DEFAULT_THROTTLE_RATES),
             (APIView, "throttle_classes", api_settings.DEFAULT_THROTTLE_CLASSES),
-            (APIView, "authentication_classes", api_settings.DEFAULT_AUTHENTICATION_CLASSES),
             (APIView, "renderer_classes", api_settings.DEFAULT_RENDERER_CLASSES),
         ):
             stack.enter_context(patch.object(owner, name, default))

@@ -23,7 +23,6 @@ SETTINGS = {
     },
     "REST_FRAMEWORK": {
         "UNAUTHENTICATED_USER": None,
-        "DEFAULT_AUTHENTICATION_CLASSES": [f"{__name__}.KeyAuthentication"],
         "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     },
 }
@@ -96,7 +95,13 @@ class Market(Throttle):
     rate = "4/minute"
 
 
-class HealthView(APIView):
+class ApiView(APIView):
+    """The base of all views."""
+
+    authentication_classes = [KeyAuthentication]
+
+
+class HealthView(ApiView):
     """Not limited."""
 
     def get(self, request: Request) -> Response:
@@ -105,7 +110,7 @@ class HealthView(APIView):
 
 
 @limit("10/minute", scope="notes")
-class NotesView(APIView):
+class NotesView(ApiView):
     """Limited for all methods together."""
 
     def get(self, request: Request) -> Response:
@@ -118,7 +123,7 @@ class NotesView(APIView):
 
 
 @limit("10/minute", scope="note")
-class NoteView(APIView):
+class NoteView(ApiView):
     """Limited for all notes together."""
 
     def get(self, request: Request, number: int) -> Response:
@@ -127,7 +132,7 @@ class NoteView(APIView):
 
 
 @limit("5/minute", scope="search")
-class SearchView(APIView):
+class SearchView(ApiView):
     """Limited per view."""
 
     def get(self, request: Request) -> Response:
@@ -135,7 +140,7 @@ class SearchView(APIView):
         return Response({"found": []})
 
 
-class QuotesView(APIView):
+class QuotesView(ApiView):
     """Limited twice."""
 
     throttle_classes = [Quotes]
@@ -145,7 +150,7 @@ class QuotesView(APIView):
         return Response([1, 2])
 
 
-class LoginView(APIView):
+class LoginView(ApiView):
     """Limited by address."""
 
     throttle_classes = [Login]
@@ -155,7 +160,7 @@ class LoginView(APIView):
         return Response({"welcome": "back"})
 
 
-class PricesView(APIView):
+class PricesView(ApiView):
     """Shares its limit with /rates."""
 
     throttle_classes = [Market]
@@ -165,7 +170,7 @@ class PricesView(APIView):
         return Response({"milk": 2})
 
 
-class RatesView(APIView):
+class RatesView(ApiView):
     """Shares its limit with /prices."""
 
     throttle_classes = [Market]

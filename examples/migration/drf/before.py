@@ -19,7 +19,6 @@ SETTINGS = {
     },
     "REST_FRAMEWORK": {
         "UNAUTHENTICATED_USER": None,
-        "DEFAULT_AUTHENTICATION_CLASSES": [f"{__name__}.KeyAuthentication"],
         "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
         "EXCEPTION_HANDLER": f"{__name__}.slow_down",
         "DEFAULT_THROTTLE_CLASSES": [
@@ -114,7 +113,13 @@ class Login(SimpleRateThrottle):
         return f"throttle_{self.scope}_{self.get_ident(request)}"
 
 
-class HealthView(APIView):
+class ApiView(APIView):
+    """The base of all views."""
+
+    authentication_classes = [KeyAuthentication]
+
+
+class HealthView(ApiView):
     """Not limited."""
 
     throttle_classes = ()
@@ -124,7 +129,7 @@ class HealthView(APIView):
         return Response({"status": "ok"})
 
 
-class NotesView(APIView):
+class NotesView(ApiView):
     """Limited for all methods together."""
 
     throttle_scope = "notes"
@@ -138,7 +143,7 @@ class NotesView(APIView):
         return Response({"status": "added"})
 
 
-class NoteView(APIView):
+class NoteView(ApiView):
     """Limited for all notes together."""
 
     throttle_scope = "note"
@@ -148,7 +153,7 @@ class NoteView(APIView):
         return Response({"number": number})
 
 
-class SearchView(APIView):
+class SearchView(ApiView):
     """Limited per view."""
 
     throttle_scope = "search"
@@ -158,7 +163,7 @@ class SearchView(APIView):
         return Response({"found": []})
 
 
-class QuotesView(APIView):
+class QuotesView(ApiView):
     """Limited twice."""
 
     throttle_classes = [AnonRateThrottle, UserRateThrottle, QuotesHour, QuotesMinute]
@@ -168,7 +173,7 @@ class QuotesView(APIView):
         return Response([1, 2])
 
 
-class LoginView(APIView):
+class LoginView(ApiView):
     """Limited by address."""
 
     throttle_classes = [AnonRateThrottle, UserRateThrottle, Login]
@@ -178,7 +183,7 @@ class LoginView(APIView):
         return Response({"welcome": "back"})
 
 
-class PricesView(APIView):
+class PricesView(ApiView):
     """Shares its limit with /rates."""
 
     throttle_scope = "market"
@@ -188,7 +193,7 @@ class PricesView(APIView):
         return Response({"milk": 2})
 
 
-class RatesView(APIView):
+class RatesView(ApiView):
     """Shares its limit with /prices."""
 
     throttle_scope = "market"

@@ -1,27 +1,12 @@
 """`make docs` builds a whole site of static files, and refuses one with a fault."""
 
 import re
-import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urljoin, urlparse
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-#: What a copy of the repository needs, so that a test can break it.
-_NEEDED = (
-    "docs",
-    "tools",
-    "examples",
-    "benchmarks",
-    "src",
-    "tests/test_llm_gateway.py",
-    "zensical.toml",
-    "pyproject.toml",
-)
+from tests.docs_site.conftest import ROOT, build
 
 
 class Addresses(HTMLParser):
@@ -43,28 +28,6 @@ class Addresses(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The parts of the repository of which the site is made."""
-    place = tmp_path_factory.mktemp("site")
-    for name in [*_NEEDED, *(path.name for path in ROOT.glob("*.md"))]:
-        target = place / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.sqlite3"))
-        else:
-            shutil.copy(ROOT / name, target)
-    return place
-
-
-@pytest.fixture(scope="module")
-def site(copy: Path) -> Path:
-    """The site as `make docs` builds it."""
-    built = build(copy)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return copy / "site"
-
-
-@pytest.fixture(scope="module")
 def pages(site: Path) -> dict[str, Addresses]:
     """The pages of the site, by their path in it."""
     parsed = {}
@@ -73,12 +36,6 @@ def pages(site: Path) -> dict[str, Addresses]:
         parser.feed(path.read_text())
         parsed[str(path.relative_to(site))] = parser
     return parsed
-
-
-def build(place: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command of `make docs` in a copy of the repository."""
-    command = [sys.executable, "-m", "tools.docs_site", "build"]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=120)
 
 
 def markdown_links(text: str) -> list[str]:

@@ -50,7 +50,7 @@ class TestCreate:
 
         assert ran.status == 2
         assert ran.err.startswith("error: account: ")
-        assert ran.err.endswith("; add --plan to create it\n")
+        assert ran.err.endswith("; add --plan to create it. See docs/errors.md#account_not_found\n")
 
     def test_new_account(self, keys: Run, service: KeyService) -> None:
         """With --plan, an unknown account is created."""

@@ -83,6 +83,11 @@ def test_no_private_members(pages: dict[str, Addresses]) -> None:
     assert {anchor for anchor in ids if anchor.startswith("awx_ratelimit.") and "._" in anchor} == set()
 
 
+def test_pages_in_docstrings(pages: dict[str, Addresses]) -> None:
+    """A page that a docstring names is a link in the reference."""
+    assert "../../queues/" in pages["reference/limiters/index.html"].links
+
+
 def test_nothing_is_loaded_from_elsewhere(pages: dict[str, Addresses]) -> None:
     """A page loads files of the site alone, by relative addresses, so that it works offline and under any path."""
     loaded = {address for page, parsed in pages.items() if page != "404.html" for address in parsed.loaded}

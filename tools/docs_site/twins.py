@@ -43,7 +43,7 @@ def write_llms_txt(site: Path, name: str, description: str) -> None:
 
 def _reference() -> Callable[[re.Match[str]], str]:
     """Return the function that writes the reference of a name: its signature, its promise, and those of its members."""
-    extensions = griffe.load_extensions(str(ROOT / "tools/docs_site/keywords.py"))
+    extensions = griffe.load_extensions(str(ROOT / "tools/docs_site/reference_objects.py"))
     package: Any = griffe.GriffeLoader(search_paths=[str(ROOT / "src")], extensions=extensions).load("awx_ratelimit")
 
     def written(match: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ from awx_ratelimit.cli import account_commands, key_commands, metrics_commands, 
 from awx_ratelimit.cli.explain_command import explain
 from awx_ratelimit.cli.loadtest_command import loadtest, loadtest_worker
 from awx_ratelimit.cli.scan_command import scan
-from awx_ratelimit.errors import AwxRateLimitError
+from awx_ratelimit.errors import AwxRateLimitError, InvalidKeyRequest
 from awx_ratelimit.keys.scanner import FINDER
 from awx_ratelimit.runtime.documentation import page
 
@@ -50,7 +50,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return _failed(str(getattr(error, "format_message", error.__str__)()))
     except (AwxRateLimitError, ImportError, OSError, ValueError) as error:
-        return _failed(str(error))
+        # A wrong field needs no page: its error says what is allowed.
+        code = "" if isinstance(error, InvalidKeyRequest) else getattr(error, "code", "")
+        return _failed(f"{error}. See {page('errors', code)}" if code else str(error))
     return status if isinstance(status, int) else 0
 
 

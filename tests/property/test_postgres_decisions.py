@@ -128,7 +128,14 @@ def single_claims(draw: st.DrawFn, now_ms: int) -> Case:
         rates.append(draw(any_rate.filter(lambda rate: not rate.calendar and not rate.shadow)))
     plan = Plan("p", tuple(rates), draw(st.none() | st.just(Concurrency(2))))
     cost = min(draw(st.integers(1, 3) | strategies.magnitudes), plan.max_cost)
+    spend_statements(plan, cost, draw(st.booleans()))
     return Case(plan, cost, False, [draw(stored(rate, cost, now_ms)) for rate in plan.rates], [])
+
+
+def spend_statements(plan: Plan, cost: int, wanted: bool) -> None:
+    """Use other costs first, so that there is no statement of this cost: then it is a parameter."""
+    for other in range(cost + 1, cost + 6) if wanted else ():
+        CODEC._singles.of(plan, other)
 
 
 @strategies.with_examples(250)
@@ -158,6 +165,7 @@ def test_released_slot(database: Database, data: st.DataObject, now_ms: int, pas
     """A claim that is sent with a release of the only slot gets it, and has the integers of the core."""
     case, later_ms = data.draw(single_claims(now_ms)), min(now_ms + passed_ms, MAX_TIME_MS)
     case = case._replace(plan=Plan("p", case.plan.rates, Concurrency(1)))
+    spend_statements(case.plan, case.cost, data.draw(st.booleans()))
     gone, lease_id = CODEC.new_lease_id(), CODEC.new_lease_id()
     database.write({"0": (case.front, case.tail)})
     database.hold("0", gone, now_ms)

@@ -18,6 +18,9 @@ BOOLEANS, BYTEAS, BIGINTS, TEXTS = 1000, 1001, 1016, 1009
 #: The types of single parameters.
 BOOLEAN, BYTEA, BIGINT, TEXT = _BOOLEAN, _BYTEA, _BIGINT, _TEXT
 _NUMBER = Struct("!q")
+#: Arrays are packed in parts of this length. Clients may choose how long arrays are, and a Struct takes more than the
+#: array: so there is none for each length.
+_PART = 256
 
 
 def bigints(numbers: Sequence[int]) -> bytes:
@@ -27,7 +30,13 @@ def bigints(numbers: Sequence[int]) -> bytes:
         return _EMPTY.pack(0, 0, _BIGINT)
     elements = [8] * (2 * count)
     elements[1::2] = numbers
-    return _packing(count).pack(1, 0, _BIGINT, count, 1, *elements)
+    if count <= _PART:
+        return _packing(count).pack(1, 0, _BIGINT, count, 1, *elements)
+    parts = [_HEADER.pack(1, 0, _BIGINT, count, 1)]
+    for at in range(0, count, _PART):
+        part = elements[2 * at : 2 * (at + _PART)]
+        parts.append(_packing_part(len(part) // 2).pack(*part))
+    return b"".join(parts)
 
 
 def lease_encoder(owner_1: int, owner_2: int) -> Callable[[int], bytes]:
@@ -65,7 +74,12 @@ def boolean(value: bool) -> bytes:
 def read_bigints(array: bytes) -> tuple[int, ...]:
     """The numbers of a bigint[] without NULL."""
     count = (len(array) - _HEADER.size) // 12
-    return _unpacking(count).unpack(array) if count > 0 else ()
+    if count <= _PART:
+        return _unpacking(count).unpack_from(array, _HEADER.size) if count > 0 else ()
+    numbers: list[int] = []
+    for at in range(0, count, _PART):
+        numbers += _unpacking(min(_PART, count - at)).unpack_from(array, _HEADER.size + 12 * at)
+    return tuple(numbers)
 
 
 def _array(element_type: int, values: Sequence[bytes]) -> bytes:
@@ -77,11 +91,16 @@ def _array(element_type: int, values: Sequence[bytes]) -> bytes:
     return b"".join(parts)
 
 
-@lru_cache(1_024)
+@lru_cache(_PART)
 def _packing(count: int) -> Struct:
     return Struct("!iiiii" + "iq" * count)
 
 
-@lru_cache(1_024)
+@lru_cache(_PART)
+def _packing_part(count: int) -> Struct:
+    return Struct("!" + "iq" * count)
+
+
+@lru_cache(_PART)
 def _unpacking(count: int) -> Struct:
-    return Struct("!20x" + "4xq" * count)
+    return Struct("!" + "4xq" * count)

@@ -20,7 +20,6 @@ from awx_ratelimit.backends.postgres.plan_encoding import (
     check_encodable,
     checked_time,
     head_of,
-    plain_charge,
 )
 from awx_ratelimit.backends.postgres.schema import (
     HEAL,
@@ -103,14 +102,14 @@ class Codec:
         singles = self._singles.of(plan, cost)
         if singles is None or not lease_id or record.__class__ is not str:
             return None
-        time = bigint(checked_time(now_ms))
+        time, rest = bigint(checked_time(now_ms)), singles.parameters() if singles.parameters else ()
         if not released:
-            return Call(singles.alone, (self._keys.digest(record), self._lease(lease_id & SEQUENCE), time))
+            return Call(singles.alone, (self._keys.digest(record), self._lease(lease_id & SEQUENCE), time, *rest))
         ((gone_record, gone_id),), replacing = released, singles.replacing
         if replacing is None or gone_record != record:
             return None
         gone, sequence = self._lease(gone_id & SEQUENCE), bigint(lease_id & SEQUENCE)
-        return Call(replacing, (self._keys.digest(record), gone, sequence, time))
+        return Call(replacing, (self._keys.digest(record), gone, sequence, time, *rest))
 
     def parse_decisions(
         self, claims: Iterable[PlainClaim], reply: Sequence[int], hold_times: HoldTimes, on_grant: OnGrant
@@ -196,7 +195,7 @@ class Codec:
         records.sort()
         seen: dict[Record, int] = {}
         for record, plan, debts, leases in entries:
-            place = charges.place_of(plain_charge(plan, 0), moments or _NO_MOMENTS)
+            place = charges.place_of(Charge(plan, 0, None), moments or _NO_MOMENTS)
             seen[record] = seen.get(record, -1) + 1
             numbers += (records.number(record), place, seen[record], len(leases))
             numbers += [debt for _, debt in zip(plan.rates, debts, strict=True)]

@@ -5,10 +5,11 @@ from typing import Final
 
 from awx_ratelimit.backends.postgres.arrays import bigint, bigints, booleans, byteas, texts
 from awx_ratelimit.backends.postgres.keys import Keys, Place
-from awx_ratelimit.backends.postgres.plan_encoding import Charges, SingleStatements, checked_time, plain_charge
+from awx_ratelimit.backends.postgres.plan_encoding import Charges, SingleStatements, checked_time
 from awx_ratelimit.backends.postgres.schema import ACQUIRE_MANY, ACQUIRE_PLAIN, Call, statement
 from awx_ratelimit.backends.remote.encoding import SEQUENCE, Moments
 from awx_ratelimit.backends.remote.pending_claims import PlainClaim, ReleasedLease
+from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.plan import Plan
 
 _NO_MOMENTS: Final = Moments(0)
@@ -45,7 +46,7 @@ class ManyClaims:
         place = terms_at = rates = 0
         for record, plan, cost, lease_id in claims:
             if plan is not last[0] or cost != last[1]:
-                last, place = (plan, cost), self._charges.place_of(plain_charge(plan, cost), _NO_MOMENTS)
+                last, place = (plan, cost), self._charges.place_of(Charge(plan, cost, None), _NO_MOMENTS)
                 singles, terms_at, rates = self._singles.of(plan, cost), len(self._terms), _RARE
                 if singles is not None:
                     rates = singles.rates

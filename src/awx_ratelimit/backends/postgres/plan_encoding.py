@@ -1,15 +1,16 @@
 """Plans as the functions read them: lines of text for limits, and numbers. See acquire.sql for the layout."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
-from awx_ratelimit.backends.postgres.arrays import BIGINT, BIGINTS, BYTEA
+from awx_ratelimit.backends.postgres.arrays import BIGINT, BIGINTS, BYTEA, bigint, bigints
 from awx_ratelimit.backends.postgres.schema import Function, Statement, statement
 from awx_ratelimit.backends.postgres.single import MAX_RATES as MAX_SINGLE_RATES
 from awx_ratelimit.backends.postgres.single import function_name
 from awx_ratelimit.backends.remote.encoding import MAX_LATER, MAX_TIME_MS, Moments, bounds, encode_calendar
-from awx_ratelimit.core.joint_claim import Charge
-from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.joint_claim import Charge, Costs
+from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_cache import PlanCache
 from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Rate
 from awx_ratelimit.errors import InvalidLimit
@@ -19,8 +20,13 @@ MAX_RATES: Final = 50
 MAX_TTL_MS: Final = 2**32 - 1
 _NOT_CHARGED: Final = -1
 _OF_CALENDAR: Final = -1
+#: How many costs of a plan have statements of their own.
+_MAX_FIRST_COSTS: Final = 5
 #: The bounds of the period that contains the present, and of those of stored times.
 _NO_PERIODS: Final = (0, 0) * (1 + MAX_LATER)
+_NUMBERS_OF_RATE: Final = 6 + len(_NO_PERIODS)
+#: The position of the tokens of the first rate, in the numbers of a charge after that of its head.
+_TOKENS_AT: Final = 9
 
 
 def limit_line(rate: Rate) -> str:
@@ -43,28 +49,30 @@ def _head(plan: Plan) -> str:
 #: The limits of a plan as text. Raises InvalidLimit for more than MAX_RATES rates.
 head_of: Final = PlanCache(_head).get
 
-#: By identity. An entry keeps its Charge, so its id is not used again.
-_charges: dict[int, tuple[list[int], Charge]] = {}
 
-
-def _numbers(charge: Charge) -> list[int]:
-    """The numbers of a charge after that of its head, without periods of the calendar."""
-    known = _charges.get(id(charge))
-    if known is not None:
-        return known[0]
-    plan, concurrency = charge.plan, charge.plan.concurrency
+def _template(plan: Plan) -> list[int]:
+    """The numbers of a charge of `plan` after that of its head: without tokens, and without periods of the calendar."""
+    concurrency = plan.concurrency
     head_of(plan)
     slots_mode = (1 if plan.enforced & plan.slot_bit else 2) if concurrency else 0
     ttl_ms = min(concurrency.ttl_ms, MAX_TTL_MS) if concurrency else 0
     numbers = [len(plan.rates), slots_mode, ttl_ms, min(plan.slots, EXACT_MAX), min(plan.max_hold_ms or 0, EXACT_MAX)]
-    for index, bit, rate in plan.numbered_rates:
+    for _, bit, rate in plan.numbered_rates:
         period_ms = _OF_CALENDAR if rate.period else min(rate.period_ms, EXACT_MAX)
         drain = 0 if rate.calendar else rate.drain
-        tokens, enforced = _tokens(charge, index // 2), int(plan.enforced & bit > 0)
-        numbers += (rate.unit, drain, rate.capacity, period_ms, tokens, enforced, *_NO_PERIODS)
-    if len(_charges) >= MAX_CACHED_PLANS:
-        _charges.clear()
-    _charges[id(charge)] = numbers, charge
+        numbers += (rate.unit, drain, rate.capacity, period_ms, 0, int(plan.enforced & bit > 0), *_NO_PERIODS)
+    return numbers
+
+
+#: By plan only: clients may choose costs.
+_template_of: Final = PlanCache(_template).get
+
+
+def _numbers(charge: Charge) -> list[int]:
+    """The numbers of a charge after that of its head, without periods of the calendar."""
+    numbers = [*_template_of(charge.plan)]
+    for number in range(len(charge.plan.rates)):
+        numbers[_TOKENS_AT + _NUMBERS_OF_RATE * number] = _tokens(charge, number)
     return numbers
 
 
@@ -78,7 +86,7 @@ def _tokens(charge: Charge, number: int) -> int:
 def check_encodable(charges: Sequence[Charge]) -> None:
     """Raise InvalidLimit for a plan with more than MAX_RATES rates. In a batch it would fail all other claims."""
     for charge in charges:
-        _numbers(charge)
+        head_of(charge.plan)
 
 
 class Charges:
@@ -88,13 +96,16 @@ class Charges:
         self.numbers: list[int] = []
         self.heads: list[str] = []
         self._heads: dict[str, int] = {}
-        self._places: dict[tuple[int, Moments], int] = {}
+        #: By plan, cost and moments. The claims keep their plans.
+        self._places: dict[tuple[int, int, Costs | None, Moments], int] = {}
 
     def place_of(self, charge: Charge, moments: Moments) -> int:
         """The position of `charge`, from 1. `moments` choose the periods of its calendar rates."""
-        place = self._places.get((id(charge), moments))
+        plan, cost, costs = charge
+        key = id(plan), cost, costs, moments
+        place = self._places.get(key)
         if place is None:
-            place = self._places[id(charge), moments] = self._add(charge, moments)
+            place = self._places[key] = self._add(charge, moments)
         return place
 
     def _add(self, charge: Charge, moments: Moments) -> int:
@@ -106,83 +117,108 @@ class Charges:
         self.numbers += (self._heads[head], *_numbers(charge))
         for index, _, rate in charge.plan.numbered_rates:
             if rate.period:
-                at = place + 5 + (6 + len(_NO_PERIODS)) * (index // 2) + 6
+                at = place + 5 + _NUMBERS_OF_RATE * (index // 2) + 6
                 for at_ms in (moments.now_ms, *moments.later_ms[-MAX_LATER:]):
                     self.numbers[at : at + 2] = bounds(rate.periods, at_ms)
                     at += 2
         return place
 
 
-_plain: dict[tuple[int, int], Charge] = {}
-
-
-def plain_charge(plan: Plan, cost: int) -> Charge:
-    """The charge of a plain claim: always the same object."""
-    charge = _plain.get((id(plan), cost))
-    if charge is None:
-        if len(_plain) >= MAX_CACHED_PLANS:
-            _plain.clear()
-        charge = _plain[id(plan), cost] = Charge(plan, cost, None)
-    return charge
-
-
 class Singles(NamedTuple):
     """How the functions of `single` and `many` decide a plan and a cost.
 
     `alone` is the statement for a claim that is alone, and `replacing` for one with a lease that is released, which is
-    None for plans without slots.
+    None for plans without slots. They take `parameters` after their own.
     """
 
     rates: int
     terms: tuple[int, ...]
     alone: Statement
     replacing: Statement | None
+    parameters: Callable[[], tuple[bytes | None, ...]] | None = None
+
+
+class _SinglePlan:
+    """Singles of a plan. The text of its statements has the costs that are used first: parameters take a fifth longer.
+
+    Clients may choose costs, so there are few of these, and nothing is kept of others.
+    """
+
+    def __init__(self, place: str, plan: Plan) -> None:
+        self._plan = plan
+        self._has_slots = plan.concurrency is not None
+        self._place = place
+        self._any = self._statements(None)
+        #: By cost.
+        self._first: dict[int, Singles] = {}
+        self.of(1)
+
+    def of(self, cost: int) -> Singles:
+        """Singles of a cost."""
+        known, rates = self._first.get(cost), len(self._plan.rates)
+        if known is None and len(self._first) < _MAX_FIRST_COSTS:
+            known = self._first[cost] = Singles(rates, self._terms(cost), *self._statements(cost))
+        return known or Singles(rates, self._terms(cost), *self._any, partial(self._parameters, cost))
+
+    def _parameters(self, cost: int) -> tuple[bytes | None, ...]:
+        terms = self._terms(cost)
+        places = [at + more for at in range(3, len(terms), 4) for more in (0, 1)]
+        return (*[bigint(terms[at]) for at in places], bigints(self._charges(cost)))
+
+    def _terms(self, cost: int) -> tuple[int, ...]:
+        _, slots_mode, ttl_ms, slots, *_ = _template_of(self._plan)
+        terms = [slots, ttl_ms] if slots_mode else [0, 0]
+        for rate in self._plan.rates:
+            # In the last of them, the largest debt drains that can be stored.
+            terms += (rate.drain, cost * rate.unit, rate.capacity - cost * rate.unit, EXACT_MAX // rate.drain + 1)
+        return tuple(terms)
+
+    def _charges(self, cost: int) -> tuple[int, ...]:
+        return (1, *_numbers(Charge(self._plan, cost, None)))
+
+    def _statements(self, cost: int | None) -> tuple[Statement, Statement | None]:
+        rates, place = len(self._plan.rates), self._place
+        name = function_name(rates, slots=self._has_slots, replaces=False)
+        alone = statement(place, self._function(name, (BYTEA, BIGINTS, BIGINT), cost))
+        if not self._has_slots:
+            return alone, None
+        name = function_name(rates, slots=True, replaces=True)
+        return alone, statement(place, self._function(name, (BYTEA, BIGINTS, BIGINT, BIGINT), cost))
+
+    def _function(self, name: str, types: tuple[int, ...], cost: int | None) -> Function:
+        """The function with the numbers of a cost as literals, or with parameters after `types` if it is None."""
+        later, terms = list[int](), self._terms(cost or 0)
+        arguments = [f"{number}::bigint" for number in (terms if self._has_slots else terms[2:])]
+        charges = "'{" + ",".join(map(str, self._charges(cost or 0))) + "}'::bigint[]"
+        if cost is None:
+            for at in range(2 if self._has_slots else 0, len(arguments), 4):
+                for place in (at + 1, at + 2):
+                    later.append(BIGINT)
+                    arguments[place] = f"${len(types) + len(later)}"
+            later.append(BIGINTS)
+            charges = f"${len(types) + len(later)}"
+        # Names of limits have no quotes and no backslashes.
+        limits = head_of(self._plan).replace("\t", "\\t").replace("\n", "\\n")
+        literals = "".join(f", {each}" for each in (*arguments, charges, f"E'{limits}'"))
+        return Function(name, types, literals, tuple(later))
 
 
 class SingleStatements:
     """The calls of the functions of `single`, by plan and cost. `place` is the ``schema.prefix`` of the tables."""
 
     def __init__(self, place: str) -> None:
-        self._place = place
-        #: By the ids of plans, which the entries keep, and the cost.
-        self._known: dict[tuple[int, int], tuple[Singles | None, Plan]] = {}
+        self._of_plan = PlanCache(lambda plan: _SinglePlan(place, plan) if _is_single(plan) else None).get
 
     def of(self, plan: Plan, cost: int) -> Singles | None:
         """None for a plan that these functions do not know."""
-        known = self._known.get((id(plan), cost))
-        if known is None:
-            if len(self._known) >= MAX_CACHED_PLANS:
-                self._known.clear()
-            known = self._known[id(plan), cost] = _singles(self._place, plan, cost), plan
-        return known[0]
+        known = self._of_plan(plan)
+        return known.of(cost) if known is not None else None
 
 
-def _singles(place: str, plan: Plan, cost: int) -> Singles | None:
-    rates = len(plan.rates)
-    if rates > MAX_SINGLE_RATES or plan.is_unlimited or plan.shadowed or plan.max_hold_ms:
-        return None
-    if any(rate.calendar for rate in plan.rates):
-        return None
-    _, slots_mode, ttl_ms, slots, *_ = charge = _numbers(plain_charge(plan, cost))
-    of_slots, of_rates = (slots, ttl_ms) if slots_mode else (), list[int]()
-    for rate in plan.rates:
-        # In this time, the largest debt drains that can be stored.
-        full_ms = EXACT_MAX // rate.drain + 1
-        of_rates += (rate.drain, cost * rate.unit, rate.capacity - cost * rate.unit, full_ms)
-    charges = "{" + ",".join(map(str, (1, *charge))) + "}"
-    # Names of limits have no quotes and no backslashes.
-    limits = head_of(plan).replace("\t", "\\t").replace("\n", "\\n")
-    literals = (
-        "".join(f", {number}::bigint" for number in (*of_slots, *of_rates)) + f", '{charges}'::bigint[], E'{limits}'"
-    )
-    alone = Function(function_name(rates, slots=slots_mode > 0, replaces=False), (BYTEA, BIGINTS, BIGINT), literals)
-    replacing = Function(function_name(rates, slots=True, replaces=True), (BYTEA, BIGINTS, BIGINT, BIGINT), literals)
-    return Singles(
-        rates,
-        (*(of_slots or (0, 0)), *of_rates),
-        statement(place, alone),
-        statement(place, replacing) if slots_mode else None,
-    )
+def _is_single(plan: Plan) -> bool:
+    if len(plan.rates) > MAX_SINGLE_RATES or plan.is_unlimited or plan.shadowed or plan.max_hold_ms:
+        return False
+    return not any(rate.calendar for rate in plan.rates)
 
 
 def checked_time(now_ms: int | None) -> int | None:

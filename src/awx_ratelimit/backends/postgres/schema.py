@@ -48,11 +48,15 @@ _is_name = re.compile(r"[a-z_][a-z0-9_]{0,30}").fullmatch
 
 
 class Function(NamedTuple):
-    """A function in the database: its name, the types of its first parameters, and the others as text of SQL."""
+    """A function in the database: its name, the types of its first parameters, and the others as text of SQL.
+
+    `later` are the types of the parameters that this text has.
+    """
 
     name: str
     types: tuple[int, ...]
     literals: str = ""
+    later: tuple[int, ...] = ()
 
 
 class Statement(NamedTuple):
@@ -112,10 +116,10 @@ def statement(place: str, function: Function) -> Statement:
     call = f"{_name(place, function.name)}({parameters}{function.literals})"
     # The server would let a call wait for ever, even after its client has gone. The setting ends with the transaction:
     # behind a pooler, a session has none of its own.
-    set_ms = f"pg_catalog.set_config('lock_timeout', ${len(function.types) + 1}, true)"
+    types = (*function.types, *function.later, TEXT)
+    set_ms = f"pg_catalog.set_config('lock_timeout', ${len(types)}, true)"
     text = f"SELECT CASE WHEN {set_ms} IS NOT NULL THEN {call} END".encode()
     name = b"awx_" + blake2b(text, digest_size=16).hexdigest().encode()
-    types = (*function.types, TEXT)
     return Statement(text, types, [BINARY] * len(types), name)
 
 

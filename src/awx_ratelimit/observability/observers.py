@@ -107,9 +107,10 @@ class QueueTime:
             self._observers.report("wait_began")
 
     def end(self, decision: Decision | None) -> None:
-        """It does not wait any more."""
-        if self._begun_ms is not None:
-            self._observers.report("wait_ended", decision, (self._now_ms() - self._begun_ms) / 1000)
+        """It does not wait any more. Later calls do nothing."""
+        begun_ms, self._begun_ms = self._begun_ms, None
+        if begun_ms is not None:
+            self._observers.report("wait_ended", decision, (self._now_ms() - begun_ms) / 1000)
 
 
 def _follows(observer: Observer, name: str) -> bool:

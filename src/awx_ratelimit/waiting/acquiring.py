@@ -98,12 +98,11 @@ async def async_acquire_in_line(
         limiter.shadow.count(decision)
         if limiter.report is not None:
             limiter.report(decision)
+        queue_time.end(decision)
     except BaseException:
         lines.leave(wait.place)
         if decision is not None:
             limiter.give_back(decision)
-            decision = None
+        queue_time.end(None)
         raise
-    finally:
-        queue_time.end(decision)
     return decision

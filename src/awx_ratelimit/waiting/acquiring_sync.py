@@ -42,12 +42,11 @@ def acquire_in_line(limiter: Any, claim: WaitingClaim, wait_ms: int, queues: Seq
         limiter.shadow.count(decision)
         if limiter.report is not None:
             limiter.report(decision)
+        queue_time.end(decision)
     except BaseException:
         lines.leave(wait.place)
         if decision is not None:
             limiter.give_back(decision)
-            decision = None
+        queue_time.end(None)
         raise
-    finally:
-        queue_time.end(decision)
     return decision

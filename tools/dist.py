@@ -23,6 +23,8 @@ ROOT: Final = Path(__file__).parent.parent
 TRIAL: Final = ROOT / "tools" / "try_installed.py"
 _SUFFIX = ".so"
 _COMPILED = {"HATCH_BUILD_HOOK_ENABLE_MYPYC": "true"}
+#: It takes the exception of a signal handler for a lack of memory, and aborts: see `awx_ratelimit.core.bucket.product`.
+_ABORTING = "CPyTagged_Multiply("
 _NO_COMPILER = {"CC": "false", "CXX": "false"}
 
 
@@ -35,7 +37,10 @@ def main(folder: Path) -> None:
             archive.extractall(place, filter="data")
         (source,) = Path(place).iterdir()
         pure = _build("wheel", source, folder)
-        compiled = _build("wheel", source, folder, _COMPILED)
+        generated = Path(place, "generated")
+        generated.mkdir()
+        compiled = _build("wheel", source, folder, {**_COMPILED, "HATCH_MYPYC_BUILD_DIR": str(generated)})
+        _check_code(generated)
     _check_modules(pure, set())
     _check_modules(compiled, _compiled_modules())
     for distribution, form, environment in (
@@ -64,6 +69,14 @@ def _check_modules(wheel: Path, expected: set[str]) -> None:
         found = {name.partition(".")[0] for name in archive.namelist() if name.endswith(_SUFFIX) and "/" in name}
     if found != expected:
         raise SystemExit(f"{wheel.name}: expected the compiled modules {sorted(expected)}, got {sorted(found)}")
+
+
+def _check_code(generated: Path) -> None:
+    """Raise SystemExit if the code in C multiplies integers, unless mypyc takes them for `Any`."""
+    files = [*generated.glob("**/*.c")]
+    found = [line for file in files for line in file.read_text().splitlines() if _ABORTING in line]
+    if found or not files:
+        raise SystemExit(f"expected code that multiplies no ints, got {len(files)} files with {found}; use `product`")
 
 
 def _try(distribution: Path, form: str, environment: Mapping[str, str]) -> None:

@@ -1,8 +1,15 @@
 import time
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from awx_ratelimit import HostBackend, Limiter, MemoryBackend, Plan
 from awx_ratelimit.runtime.clock import SystemClock
+from awx_ratelimit.testing import ManualClock
+
+PLAN = Plan.of("small", per_minute=5, concurrent=5)
 
 
 class Machine:
@@ -76,3 +83,42 @@ def test_interrupted_reading(machine: Machine) -> None:
 def test_time() -> None:
     """The time is in milliseconds since the epoch."""
     assert abs(SystemClock().now_ms() - time.time() * 1000) < 2_000
+
+
+class StrangeClock(ManualClock):
+    """Returns what a test tells it."""
+
+    told: Any = 1_000
+
+    def now_ms(self) -> Any:
+        return self.told
+
+
+class Time(IntEnum):
+    """Times that are no exact ints."""
+
+    NOON = 5_000
+
+
+@pytest.mark.parametrize("told", [1.5, None, True, "noon"])
+@pytest.mark.parametrize("kind", ["memory", "host"])
+def test_wrong_time(tmp_path: Path, kind: str, told: Any) -> None:
+    """A clock must return an int. Otherwise a claim raises a TypeError that says so, and nothing is charged."""
+    clock = StrangeClock()
+    limiter = Limiter(MemoryBackend(clock=clock) if kind == "memory" else HostBackend(tmp_path / "limits", clock=clock))
+    limiter.release(limiter.acquire("s", PLAN))
+    clock.told = told
+    with pytest.raises(TypeError, match=r"^clock: expected an int from now_ms\(\), got .*; write int"):
+        limiter.acquire("s", PLAN)
+    clock.told = 1_000
+
+    assert [usage.remaining for usage in limiter.peek("s", PLAN).usages] == [4, 5]
+    limiter.close()
+
+
+def test_subclass_of_int() -> None:
+    """Of a time that is a subclass of int only the number counts."""
+    clock = StrangeClock()
+    clock.told = Time.NOON
+
+    assert type(Limiter(MemoryBackend(clock=clock)).acquire("s", PLAN).decided_at_ms) is int

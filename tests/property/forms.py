@@ -74,11 +74,20 @@ STRANGE: dict[str, Any] = {
 }  # fmt: skip
 
 
+class StrangeClock(ManualClock):
+    """Tells what it is told to, if that is not None."""
+
+    told: Any = None
+
+    def now_ms(self) -> Any:
+        return super().now_ms() if self.told is None else self.told
+
+
 class Player:
     """Plays one history."""
 
     def __init__(self) -> None:
-        self.clock = ManualClock(START_MS)
+        self.clock = StrangeClock(START_MS)
         self.backend = MemoryBackend(clock=self.clock)
         self.limiter = Limiter(self.backend)
         self.app = RateLimitMiddleware(
@@ -110,6 +119,19 @@ class Player:
         """As gates claim."""
         self.decisions.append(self.backend.acquire(subject, _plan(plan), cost))
         return _shown(self.decisions[-1])
+
+    def _straight(self, verb: str, argument: Any) -> str:
+        """A call of the backend without the checks of a limiter."""
+        act: Callable[..., Any] = getattr(self.backend, verb)
+        return str(act(self._decision(argument), *[{"requests": 3}] * (verb == "settle")))
+
+    def _told(self, time: Any, verb: str, *arguments: Any) -> str:
+        """Another step, at a strange time."""
+        self.clock.told = time
+        try:
+            return self._step(verb, *arguments)
+        finally:
+            self.clock.told = None
 
     def _peek(self, subject: Any, plan: Any, cost: Any) -> str:
         return _shown(self.limiter.peek(subject, _plan(plan), cost))

@@ -43,6 +43,9 @@ def perhaps(argument: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.integers(0, 9).flatmap(lambda number: argument if number else wrong)
 
 
+verbs = st.sampled_from(["release", "refund", "settle", "acquire_joint", "peek_joint"])
+times = st.sampled_from([1.5, True, "noon", [], 2**70, "subclass of int"])
+
 steps = st.one_of(
     step("acquire", subjects, plans, st.just(1), st.none(), st.just([]), st.just(False)),
     step("acquire", perhaps(subjects), perhaps(plans), perhaps(costs), scopes, others, st.booleans()),
@@ -53,6 +56,11 @@ steps = st.one_of(
     step("settle", perhaps(numbers), perhaps(costs)),
     step("reset", perhaps(subjects), perhaps(scopes)),
     step("change", numbers, st.sampled_from(["cost", "levels", "allowed", "new"])),
+    step("straight", verbs, perhaps(numbers)),
+    step("told", times, st.just("direct"), subjects, plans, st.just(1)),
+    step("told", times, st.just("acquire"), subjects, plans, costs, scopes, others, st.booleans()),
+    step("told", times, st.just("straight"), verbs, numbers),
+    step("told", times, st.just("peek"), subjects, plans, st.just(1)),
     step("copy", numbers),
     step("pickle", numbers),
     step("advance", st.sampled_from([1, 500, 1_001, 20_000, 61_000, 86_400_000, -100, -70_000, 2**62, 2**70])),

@@ -1,6 +1,7 @@
 """Checks of the backends and clocks that users pass. Errors never show a URL, which may contain a password."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, Final, TypeGuard, cast
 
@@ -12,8 +13,9 @@ from awx_ratelimit.backends.base import (
     WarnsOnUse,
     fits_event_loop,
 )
-from awx_ratelimit.core.validation import type_name
-from awx_ratelimit.runtime.clock import Clock
+from awx_ratelimit.core.joint_claim import JointClaim
+from awx_ratelimit.core.validation import describe, exact_ms, type_name
+from awx_ratelimit.runtime.clock import Clock, WallClock
 
 _METHODS: Final = [name for name in vars(Backend) if not name.startswith("_")]
 
@@ -51,6 +53,17 @@ def checked_clock(clock: Any) -> Clock:
     if isinstance(clock, type) or not callable(getattr(clock, "now_ms", None)):
         raise TypeError(f"clock: expected an object with now_ms() -> int, got {type_name(clock)}; write ManualClock()")
     return cast(Clock, clock)
+
+
+def check_joint_claim(claim: object) -> None:
+    """Raise TypeError unless `claim` is a JointClaim."""
+    if claim.__class__ is not JointClaim:
+        raise TypeError(f"claim: expected a JointClaim, got {describe(claim)}; write joint_claim(budgets, cost)")
+
+
+def now_ms_of(clock: Clock) -> Callable[[], int]:
+    """The `now_ms` of a clock. It raises TypeError if a user's clock returns something else than an int."""
+    return clock.now_ms if type(clock) is WallClock else lambda: exact_ms(clock.now_ms())
 
 
 def _is_async(backend: object) -> TypeGuard[AsyncBackend]:

@@ -5,7 +5,18 @@ has no debt. Everything is exact. Only waits are rounded, up to a whole millisec
 first millisecond in which the claim fits.
 """
 
+from typing import Any
+
 from awx_ratelimit.core.rate import EXACT_MAX, Rate
+
+
+def product(left: Any, right: Any) -> Any:
+    """`left` times `right`, for numbers of any size.
+
+    While CPython multiplies large numbers, it runs signal handlers. mypyc multiplies ints in a way that takes an
+    exception of such a handler for a lack of memory, and aborts. So compiled code multiplies only what is `Any`.
+    """
+    return left * right
 
 
 def drained(rate: Rate, debt: int, at_ms: int, now_ms: int) -> tuple[int, int]:
@@ -21,13 +32,13 @@ def drained(rate: Rate, debt: int, at_ms: int, now_ms: int) -> tuple[int, int]:
         return debt, at_ms if elapsed_ms >= -period_ms_at(rate, at_ms) else now_ms
     if rate.calendar:
         return 0 if now_ms >= next_boundary_ms(rate, at_ms) else debt, now_ms
-    left = debt - rate.drain * elapsed_ms
+    left: int = debt - product(rate.drain, elapsed_ms)
     return left if left > 0 else 0, now_ms
 
 
 def wait_ms(rate: Rate, debt: int, since_ms: int, now_ms: int, cost: int) -> int:
     """How long after `now_ms` a claim of `cost` fits if nobody else charges the bucket. 0: it fits now."""
-    excess = debt + cost * rate.unit - rate.capacity
+    excess: int = debt + product(cost, rate.unit) - rate.capacity
     return time_to_drain_ms(rate, excess, since_ms, now_ms) if excess > 0 else 0
 
 
@@ -61,10 +72,10 @@ def convert_debt(rate: Rate, debt: int, unit: int, capacity: int) -> int:
     """
     if unit == rate.unit and capacity == rate.capacity:
         return debt
-    debt = -(-debt * rate.unit // unit)
+    debt = -(product(-debt, rate.unit) // unit)
     return debt if debt < rate.capacity else rate.capacity
 
 
 def max_debt(rate: Rate) -> int:
     """The largest debt that settling can leave: twice the capacity, and at most what is counted exactly."""
-    return min(2 * rate.capacity, EXACT_MAX)
+    return min(rate.capacity + rate.capacity, EXACT_MAX)

@@ -5,15 +5,19 @@ at most its capacity. `exceeded` is a bit set of limits in the order of the plan
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
-from awx_ratelimit.core.bucket import drained, time_to_drain_ms
+from awx_ratelimit.core.bucket import drained, product, time_to_drain_ms
 from awx_ratelimit.core.joint_claim import Charge, Costs
-from awx_ratelimit.core.plan import Pair, Plan
+from awx_ratelimit.core.plan import MAX_FACTOR, Pair, Plan
 from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.runtime.mypyc import i64
+
+#: See "Aliases and long functions" in docs/hot-path.md.
+_MAX_FACTOR: Final = MAX_FACTOR
 
 
-def decide(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) -> tuple[int, list[int]]:
+def decide(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: Any) -> tuple[int, list[int]]:
     """``(exceeded, levels)``: the limits without room for the claim, and the state of the rates after the decision.
 
     If an enforced limit is exceeded (``exceeded & plan.enforced``), nothing is charged. An exceeded shadow limit is not
@@ -32,6 +36,8 @@ def charge_pair(pair: Pair, state: list[Any], now_ms: Any) -> list[int] | None:
 
     It is the loop of `decide`, unrolled for the most common plan.
     """
+    drain: i64
+    drain_2: i64
     charge, drain, capacity, charge_2, drain_2, capacity_2 = pair
     debt: int
     debt_2: int
@@ -40,10 +46,15 @@ def charge_pair(pair: Pair, state: list[Any], now_ms: Any) -> list[int] | None:
     # A charge stores one int object for both times. Equal times in two objects take the general path once.
     if at_ms is at_2_ms and elapsed_ms >= 0:
         if elapsed_ms:
-            debt -= drain * elapsed_ms
+            if elapsed_ms <= _MAX_FACTOR:
+                short_ms: i64 = elapsed_ms
+                debt -= drain * short_ms
+                debt_2 -= drain_2 * short_ms
+            else:
+                debt -= product(drain, elapsed_ms)
+                debt_2 -= product(drain_2, elapsed_ms)
             if debt < 0:
                 debt = 0
-            debt_2 -= drain_2 * elapsed_ms
             if debt_2 < 0:
                 debt_2 = 0
         debt += charge
@@ -53,22 +64,23 @@ def charge_pair(pair: Pair, state: list[Any], now_ms: Any) -> list[int] | None:
     return None
 
 
-def _decide_in_turn(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) -> tuple[int, list[int]]:
+def _decide_in_turn(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: Any) -> tuple[int, list[int]]:
     exceeded = 0
-    levels = [*state]
+    levels: list[Any] = [*state]
     for debt_at, time_at, bit, unit, drain, capacity, calendar, rate in plan.steps:
-        debt = levels[debt_at]
-        elapsed_ms = now_ms - levels[time_at]
+        debt: int = levels[debt_at]
+        elapsed_ms: int = now_ms - levels[time_at]
         if elapsed_ms:
             if elapsed_ms < 0 or calendar:
                 debt, levels[time_at] = drained(rate, debt, levels[time_at], now_ms)
             else:
                 # `drained` for a continuous rate, inlined.
-                debt -= drain * elapsed_ms
+                drained_debt: int = drain * elapsed_ms
+                debt -= drained_debt
                 if debt < 0:
                     debt = 0
                 levels[time_at] = now_ms
-        charged = debt + unit * cost
+        charged: int = debt + unit * cost
         if charged > capacity and cost:
             exceeded |= bit
             charged = debt
@@ -88,7 +100,7 @@ def decide_by_rate(plan: Plan, state: Sequence[int], held: int, costs: Costs, no
         if cost is None:
             continue
         debt, levels[index + 1] = drained(rate, levels[index], levels[index + 1], now_ms)
-        charged = debt + rate.unit * cost
+        charged = debt + product(rate.unit, cost)
         if charged > rate.capacity:
             exceeded |= bit
             charged = debt
@@ -110,7 +122,7 @@ def uncharge_by_rate(plan: Plan, levels: list[int], exceeded: int, costs: Costs)
     """Take the charge of `decide_by_rate` out of `levels`."""
     for (index, bit, rate), cost in zip(plan.numbered_rates, costs, strict=True):
         if cost is not None and not exceeded & bit:
-            levels[index] -= rate.unit * cost
+            levels[index] -= product(rate.unit, cost)
 
 
 def uncharge(charge: Charge, levels: list[int], exceeded: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.validation import exact_ms
 
 _log = logging.getLogger("awx_ratelimit")
 MIN_SLOT_WAIT_MS: Final = 1_000
@@ -51,7 +52,7 @@ class HoldTimes:
         for observer in self._observers:
             observer(plan, max(0, held_ms) / 1000)
 
-    def measure(self, decision: Decision, lease_number: int, now_ms: Callable[[], int]) -> int:
+    def measure(self, decision: Decision, lease_number: int, now_ms: Callable[[], Any]) -> int:
         """Add the hold time of a lease that ends now. Returns the bits that the id of a measured lease must not have.
 
         Never raises, not even if the user's clock does: a release calls it.
@@ -59,7 +60,8 @@ class HoldTimes:
         try:
             for plan in decision.record_plans:
                 if plan.slot_bit:
-                    self.record(plan, now_ms() - decision.decided_at_ms)
+                    now = now_ms()
+                    self.record(plan, (now if type(now) is int else exact_ms(now)) - decision.decided_at_ms)
         except Exception:
             _log.exception("the clock of a backend failed")
         return MEASURED_ONE_IN - 1 if lease_number >= MEASURED_FIRST else 0
@@ -69,4 +71,4 @@ class HoldTimes:
         recent = tuple(self._held_ms.get(plan.name, ()))
         if not recent:
             return MIN_SLOT_WAIT_MS
-        return min(_MAX_MS, max(MIN_SLOT_WAIT_MS, sum(recent) // (len(recent) * plan.slots)))
+        return min(_MAX_MS, max(MIN_SLOT_WAIT_MS, sum(recent) // len(recent) // plan.slots))

@@ -15,9 +15,12 @@ from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit
 PERIODS_MS: Final = {"second": 1_000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
 #: Callers may bring a new Plan with each request, so caches of plans are bounded.
 MAX_CACHED_PLANS: Final = 4_096
+#: The factors of products that compiled code computes in 64 bits. All other products need `core.bucket.product`.
+MAX_FACTOR: Final = 2**31 - 1
 #: A rate that a plain cost charges: the indexes of its debt and time, bit, unit, drain, capacity, whether it is a
-#: calendar rate, and the rate. See "Unpacked tuples" in docs/hot-path.md.
-Step: TypeAlias = tuple[int, int, int, int, int, int, bool, Rate]
+#: calendar rate, and the rate. What is multiplied is `Any`: see `core.bucket.product`. See also "Unpacked tuples" in
+#: docs/hot-path.md.
+Step: TypeAlias = tuple[int, int, int, Any, Any, int, bool, Rate]
 #: The charge (for a cost of 1), the drain and the capacity of two rates. See "The unrolled loop" in docs/hot-path.md.
 Pair: TypeAlias = tuple[int, int, int, int, int, int]
 #: The layout, pair, slots, slot bit and max_hold_ms of a plan.
@@ -203,8 +206,8 @@ def _step(index: int, rate: Rate) -> Step:
 
 
 def _pair(rates: tuple[Rate, ...]) -> Pair | None:
-    """The unit, drain and capacity of both rates, if there are exactly two and both are continuous; else None."""
-    if len(rates) != 2 or any(rate.calendar or rate.measure != REQUESTS for rate in rates):
+    """The unit, drain and capacity of both rates, if there are exactly two and both are usual ones; else None."""
+    if len(rates) != 2 or any(rate.calendar or rate.measure != REQUESTS or rate.drain > MAX_FACTOR for rate in rates):
         return None
     first, second = rates
     return first.unit, first.drain, first.capacity, second.unit, second.drain, second.capacity

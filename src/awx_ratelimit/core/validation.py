@@ -25,6 +25,13 @@ def exact_int(value: int) -> int:
     return int.__add__(value, 0)
 
 
+def exact_ms(now_ms: object) -> int:
+    """The time that a user's clock has returned, as an exact `int`. Raises TypeError for anything else."""
+    if isinstance(now_ms, bool) or not isinstance(now_ms, int):
+        raise TypeError(f"clock: expected an int from now_ms(), got {describe(now_ms)}; write int(milliseconds)")
+    return exact_int(now_ms)
+
+
 def check_bool(value: object, name: str) -> None:
     """Raise InvalidLimit unless `value` is True or False. Python takes a text such as ``"false"`` for true."""
     if not isinstance(value, bool):

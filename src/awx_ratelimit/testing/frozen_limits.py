@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,7 +80,7 @@ def _freezer(layer: Any) -> Any:
 
 @contextmanager
 def _memory(backend: MemoryBackend, clock: Clock) -> Iterator[None]:
-    before = SimpleNamespace(now_ms=backend._now_ms)
+    before = backend.clock
     backend.begin(clock)
     try:
         yield

@@ -1,51 +1,18 @@
 """Signal handlers that raise while claims are decided, released and settled in memory."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from tests.backends.memory.claims import CLAIMS, PAIR, acquire, acquire_joint, joint, owed
 from tests.interruptions import every_interruption
 
-from awx_ratelimit import Budget, Concurrency, Decision, MemoryBackend, Plan, Rate
+from awx_ratelimit import Decision, MemoryBackend
 from awx_ratelimit.backends.base import Backend
-from awx_ratelimit.core.joint_claim import JointClaim, acquired_jointly
 from awx_ratelimit.testing import ManualClock
-
-PAIR = Plan.of("pair", per_minute=100, per_day=100, concurrent=100)
-OTHER_PAIR = Plan.of("other", per_minute=200, per_day=100, concurrent=100)
-BOUNDED = Plan("bounded", (Rate("minute", 100, 60_000),), Concurrency(100, max_hold_ms=60_000))
-SLOTS = Plan("slots", (), Concurrency(100))
-TOKENS = Plan("tokens", (Rate("minute", 100, 60_000), Rate("tokens", 100, 60_000, measure="tokens")), Concurrency(100))
-
-
-def joint(number: int, plan: Plan = PAIR, cost: object = 1, *, declared: bool = False) -> JointClaim:
-    also = [Budget(f"s{at}", plan, scope=f"scope{at}") for at in range(1, number)]
-    return acquired_jointly("key", plan, cost, None if also else "scope", also, declared)
-
-
-def acquire(plan: Plan, cost: int = 1) -> Callable[[Backend], Decision]:
-    return lambda backend: backend.acquire("key", plan, cost)
-
-
-def acquire_joint(claim: JointClaim) -> Callable[[Backend], Decision]:
-    return lambda backend: backend.acquire_joint(claim)
-
-
-CLAIMS = {
-    "plain": acquire(PAIR),
-    "cost 2": acquire(PAIR, 2),
-    "bounded": acquire(BOUNDED),
-    "slots only": acquire(SLOTS),
-    "another plan": acquire(OTHER_PAIR),
-    "one scope": acquire_joint(joint(1)),
-    "2 budgets": acquire_joint(joint(2)),
-    "3 budgets": acquire_joint(joint(3)),
-    "4 budgets": acquire_joint(joint(4)),
-    "3 other plans": acquire_joint(joint(3, OTHER_PAIR)),
-    "2 bounded": acquire_joint(joint(2, BOUNDED)),
-    "2 measures": acquire_joint(joint(2, TOKENS, {"requests": 1, "tokens": 7})),
-    "3 declared": acquire_joint(joint(3, declared=True)),
-    "2 declared": acquire_joint(joint(2, declared=True)),
-}
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
@@ -69,16 +36,6 @@ def test_interrupted_claim(claim: Callable[[Backend], Decision], is_known: bool)
         assert owed(backend) == before, interruption.number
         assert not any(state.open for shard in backend._shards for state in shard.states.values())
         assert not any(shard.lock.locked() for shard in backend._shards)
-
-
-def owed(backend: MemoryBackend) -> dict[object, list[tuple[str, int]]]:
-    """The debts of each record that owes something."""
-    states = {record: state for shard in backend._shards for record, state in shard.states.items()}
-    debts = {
-        record: [(name, debt.debt) for name, debt in sorted(state._debts().items()) if debt.debt]
-        for record, state in states.items()
-    }
-    return {record: each for record, each in debts.items() if each}
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
@@ -115,3 +72,16 @@ def test_interrupted_settlement(claim: Callable[[Backend], Decision], actual: in
         assert owed(backend) in (before, settled), interruption.number
         backend.settle(decision, {"requests": actual, "tokens": actual})
         assert owed(backend) == settled, interruption.number
+
+
+def test_alarms() -> None:
+    """After exceptions from real signal handlers in claims, releases and refunds, nothing is taken or charged."""
+    command = [sys.executable, "-m", "tests.backends.memory.alarmed"]
+    ended = subprocess.run(
+        command, cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    left = json.loads(ended.stdout)
+    assert [name for name, remains in left.items() if remains != [0, 0]] == []
+    assert set(left) > set(CLAIMS)

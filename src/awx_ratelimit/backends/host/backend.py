@@ -23,7 +23,7 @@ from awx_ratelimit.backends.host.opening import absolute_path, open_table
 from awx_ratelimit.backends.host.record import HostLedger
 from awx_ratelimit.backends.host.table import Table
 from awx_ratelimit.backends.reports import BackendObserver
-from awx_ratelimit.backends.validation import checked_clock
+from awx_ratelimit.backends.validation import checked_clock, now_ms_of
 from awx_ratelimit.core.budget import ScopedSubject
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decide import decide, preview
@@ -67,7 +67,7 @@ class HostBackend:
         self._path = absolute_path(path)
         check_bool(allow_other_users, "allow_other_users")
         self._open_table = partial(open_table, self._path, allow_other_users=allow_other_users)
-        self._now_ms = (WallClock() if clock is None else checked_clock(clock)).now_ms
+        self._now_ms = now_ms_of(WallClock() if clock is None else checked_clock(clock))
         self._hold_times = HoldTimes()
         self._joint = JointDecisions(self._now_ms, self._hold_times)
         self._start_session()

@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Never
 
 from awx_ratelimit.backends.memory.deciding_memory import DecidingMemory
+from awx_ratelimit.backends.memory.uninterrupted import claimed, claimed_jointly
 from awx_ratelimit.backends.memory.worker_warning import warn_about_workers
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.runtime.clock import Clock
+from awx_ratelimit.runtime.compiled import IS_COMPILED
 from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 
@@ -35,6 +39,14 @@ class MemoryBackend(DecidingMemory):
         self.begin(clock)
         self._is_used = False
         register_after_fork(self.after_fork)
+
+    if IS_COMPILED:
+
+        def acquire(self, subject: Any, plan: Any, cost: Any) -> Decision:
+            return claimed[self, subject, plan, cost]
+
+        def acquire_joint(self, claim: JointClaim) -> Decision:
+            return claimed_jointly[self, claim]
 
     def health(self) -> Mapping[str, Any]:
         """See Backend. Counts the subjects in memory and the open leases."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from awx_ratelimit.backends.memory.joint_memory import JointMemory
 from awx_ratelimit.backends.memory.leases import Leases, discard_all
-from awx_ratelimit.backends.memory.sharded_memory import MASK
+from awx_ratelimit.backends.memory.sharded_memory import MASK, checked_ms
 from awx_ratelimit.backends.memory.subject_state import Saved, SubjectState
 from awx_ratelimit.core.budget import ScopedSubject
 from awx_ratelimit.core.claim import check_plan, checked_claim, checked_subject
@@ -16,6 +16,7 @@ from awx_ratelimit.core.decide import charge_pair, decide, preview
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.plan import Terms
+from awx_ratelimit.core.validation import exact_ms
 from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked
 from awx_ratelimit.runtime.mypyc import mypyc_attr
 
@@ -54,6 +55,8 @@ class DecidingMemory(JointMemory):
                     continue
                 try:
                     now = self._now_ms()
+                    if type(now) is not int:
+                        now = exact_ms(now)
                     now_ms: int = now
                     known = shard.states.get(subject)
                     state = self._load_state(shard, subject, plan) if known is None else known
@@ -71,7 +74,7 @@ class DecidingMemory(JointMemory):
                         levels = charge_pair(pair, rate_levels, now)
                     exceeded = 0
                     if levels is None:
-                        exceeded, levels = decide(plan, rate_levels, held, cost, now_ms)
+                        exceeded, levels = decide(plan, rate_levels, held, cost, now)
                         if exceeded and exceeded & slot_bit:
                             slot_wait_ms = self._hold_times.slot_wait_ms(plan)
                     if exceeded and exceeded & plan.enforced:
@@ -118,7 +121,7 @@ class DecidingMemory(JointMemory):
         renew_if_forked()
         shard = self._shards[hash(subject) & _MASK]
         with shard.lock:
-            now_ms = self._now_ms()
+            now_ms = checked_ms(self._now_ms())
             state = shard.find(subject) or SubjectState.new(plan)
             state.end_overdue(now_ms)
             rate_levels = state.levels_under(plan)
@@ -128,7 +131,7 @@ class DecidingMemory(JointMemory):
         slot_wait_ms = self._hold_times.slot_wait_ms(plan) if exceeded & plan.slot_bit else 0
         return Decision(subject, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms)
 
-    def release(self, decision: Decision) -> None:
+    def release(self, decision: Any) -> None:
         lease_id: Any = decision[7]
         if lease_id:
             holder = decision[8]

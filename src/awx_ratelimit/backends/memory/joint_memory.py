@@ -9,10 +9,12 @@ from awx_ratelimit.backends.memory.joint_decisions import (
 from awx_ratelimit.backends.memory.leases import Leases
 from awx_ratelimit.backends.memory.several_budgets import SeveralBudgets
 from awx_ratelimit.backends.memory.shard import NO_SHARD
-from awx_ratelimit.backends.memory.sharded_memory import MASK
+from awx_ratelimit.backends.memory.sharded_memory import MASK, checked_ms
+from awx_ratelimit.backends.validation import check_joint_claim
 from awx_ratelimit.core.decide import charge_pair, decide
 from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.joint_claim import JointClaim
+from awx_ratelimit.core.validation import exact_ms
 from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked
 from awx_ratelimit.runtime.mypyc import mypyc_attr
 
@@ -30,10 +32,12 @@ _USUAL_BUDGETS: Final = 3
 class JointMemory(SeveralBudgets):
     """The part of MemoryBackend that decides claims of several budgets."""
 
-    def acquire_joint(self, claim: JointClaim) -> Decision:  # noqa: C901, PLR0912, PLR0915  # see docs/hot-path.md
-        if not _SAME_PROCESS:
+    def acquire_joint(self, claim: Any) -> Decision:  # noqa: C901, PLR0912, PLR0915  # see docs/hot-path.md
+        if claim.__class__ is not JointClaim or not _SAME_PROCESS:
+            check_joint_claim(claim)
             renew_if_forked()
-        records, shape, declared = claim
+        checked: JointClaim = claim
+        records, shape, declared = checked
         charges = shape.plain_charges
         if len(records) != _USUAL_BUDGETS or charges is None or declared:
             return self._acquire_two(claim) if len(records) == 2 else self._acquire_several(claim)
@@ -77,6 +81,8 @@ class JointMemory(SeveralBudgets):
                                     continue
                                 try:
                                     now = self._now_ms()
+                                    if type(now) is not int:
+                                        now = exact_ms(now)
                                     now_ms: int = now
                                     state, state_2 = shard.states.get(record), shard_2.states.get(record_2)
                                     state_3 = shard_3.states.get(record_3)
@@ -99,15 +105,15 @@ class JointMemory(SeveralBudgets):
                                         if pair is not None and held < slots:
                                             levels = charge_pair(pair, before, now)
                                         if levels is None:
-                                            exceeded, levels = decide(plan, before, held, cost, now_ms)
+                                            exceeded, levels = decide(plan, before, held, cost, now)
                                         if pair_2 is not None and held_2 < slots_2:
                                             levels_2 = charge_pair(pair_2, before_2, now)
                                         if levels_2 is None and not exceeded:
-                                            exceeded, levels_2 = decide(plan_2, before_2, held_2, cost, now_ms)
+                                            exceeded, levels_2 = decide(plan_2, before_2, held_2, cost, now)
                                         if pair_3 is not None and held_3 < slots_3:
                                             levels_3 = charge_pair(pair_3, before_3, now)
                                         if levels_3 is None and not exceeded:
-                                            exceeded, levels_3 = decide(plan_3, before_3, held_3, cost, now_ms)
+                                            exceeded, levels_3 = decide(plan_3, before_3, held_3, cost, now)
                                         if not exceeded:
                                             for lease_id in self._lease_ids:  # noqa: B007  # see docs/hot-path.md
                                                 break
@@ -182,7 +188,7 @@ class JointMemory(SeveralBudgets):
                             higher.wait()
                             continue
                         try:
-                            now_ms = self._now_ms()
+                            now_ms = checked_ms(self._now_ms())
                             states = shard.states.get(record), shard_2.states.get(record_2)
                             decision = charge_plainly(claim, states, self._no_leases, next(self._lease_ids), now_ms)
                             if decision is None:

@@ -1,8 +1,10 @@
 """`SettlingMemory`: corrects what a claim was charged, and takes back a claim whose caller never gets the decision."""
 
+from typing import Any
+
 from awx_ratelimit.backends.memory.joint_decisions import is_settled, mark_settled
 from awx_ratelimit.backends.memory.leases import Leases, declared_id, discard_all
-from awx_ratelimit.backends.memory.sharded_memory import MASK, ShardedMemory
+from awx_ratelimit.backends.memory.sharded_memory import MASK, ShardedMemory, checked_ms
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Charge
@@ -15,10 +17,10 @@ from awx_ratelimit.runtime.mypyc import mypyc_attr
 class SettlingMemory(ShardedMemory):
     """The part of MemoryBackend that settles."""
 
-    def refund(self, decision: Decision) -> bool:
+    def refund(self, decision: Any) -> bool:
         return self.settle(decision, NOTHING)
 
-    def settle(self, decision: Decision, actual: ActualCost) -> bool:
+    def settle(self, decision: Any, actual: Any) -> bool:
         renew_if_forked()
         if not self._is_own(decision):
             return False
@@ -27,7 +29,7 @@ class SettlingMemory(ShardedMemory):
         is_first: bool = self._locked(shards, 0, self._settle, decision, actual, charged)
         return is_first
 
-    def _is_own(self, decision: Decision) -> bool:
+    def _is_own(self, decision: Any) -> bool:
         """Whether this backend has allowed `decision`."""
         holder = decision.holder
         leases = holder[0] if type(holder) is tuple else holder
@@ -36,7 +38,7 @@ class SettlingMemory(ShardedMemory):
     def _settle(self, decision: Decision, actual: ActualCost, charged: list[tuple[Record, Charge, int]]) -> bool:
         if is_settled(decision):
             return False
-        now_ms = self._now_ms()
+        now_ms = checked_ms(self._now_ms())
         settling = []
         for record, charge, exceeded in charged:
             shard = self._shards[hash(record) & MASK]

@@ -1,7 +1,7 @@
 """`SeveralBudgets`: decides claims of any number of budgets and any cost, on a general path."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from awx_ratelimit.backends.memory.joint_decisions import (
     charge_plainly,
@@ -14,8 +14,9 @@ from awx_ratelimit.backends.memory.joint_decisions import (
 from awx_ratelimit.backends.memory.leases import joint_holder
 from awx_ratelimit.backends.memory.settling_memory import SettlingMemory
 from awx_ratelimit.backends.memory.shard import Shard
-from awx_ratelimit.backends.memory.sharded_memory import MASK, MAX_SCOPES
+from awx_ratelimit.backends.memory.sharded_memory import MASK, MAX_SCOPES, checked_ms
 from awx_ratelimit.backends.memory.subject_state import SubjectState
+from awx_ratelimit.backends.validation import check_joint_claim
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.decision import Decision, JointDecision, joint_decision
 from awx_ratelimit.core.joint_claim import JointClaim
@@ -44,7 +45,7 @@ class SeveralBudgets(SettlingMemory):
         return decided[0]
 
     def _decide_any(self, claim: JointClaim, shards: Sequence[Shard], decided: list[JointDecision]) -> None:
-        now_ms = self._now_ms()
+        now_ms = checked_ms(self._now_ms())
         states = [shard.states.get(record) for shard, record in zip(shards, claim.records, strict=True)]
         decision = charge_plainly(claim, states, self._no_leases, next(self._lease_ids), now_ms)
         decided.append(self._decide_jointly(claim, shards, now_ms) if decision is None else decision)
@@ -85,13 +86,14 @@ class SeveralBudgets(SettlingMemory):
             self._scopes[record.scope] = None
         return self._load_state(shard, record, plan)
 
-    def peek_joint(self, claim: JointClaim) -> Decision:
+    def peek_joint(self, claim: Any) -> Decision:
+        check_joint_claim(claim)
         renew_if_forked()
         decision: Decision = self._locked(self._shards_of(claim.records), 0, self._peek_jointly, claim)
         return decision
 
     def _peek_jointly(self, claim: JointClaim) -> Decision:
-        now_ms = self._now_ms()
+        now_ms = checked_ms(self._now_ms())
         states = []
         for record, charge in zip(claim.records, claim.shape.charges, strict=True):
             state = self._shards[hash(record) & _MASK].find(record) or SubjectState.new(charge.plan)

@@ -35,7 +35,7 @@ class _SweepRound:
 
     def shrunk(self, table: dict[Record, _Kept]) -> dict[Record, _Kept]:
         """`table`, or a copy if most of its entries are gone: a dict never shrinks by itself."""
-        if len(table) * 4 >= self.max_size:
+        if len(table) >= -(-self.max_size // 4):
             return table
         self.max_size = len(table)
         if not table:

@@ -13,6 +13,7 @@ from awx_ratelimit.core.budget import Record, ScopedSubject, subject_of
 from awx_ratelimit.core.claim import check_subject
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.validation import exact_ms
 from awx_ratelimit.runtime.clock import Clock, SystemClock
 from awx_ratelimit.runtime.mypyc import mypyc_attr
 
@@ -24,6 +25,11 @@ _SWEEP_INTERVAL_MS: Final = 4
 _SWEEP_AFTER_LOADS: Final = 4
 
 
+def checked_ms(now_ms: Any) -> int:
+    """What a clock has returned, as an exact int. Raises TypeError if it is something else."""
+    return now_ms if type(now_ms) is int else exact_ms(now_ms)
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ShardedMemory:
     """The part of MemoryBackend that knows shards and no claims."""
@@ -32,7 +38,8 @@ class ShardedMemory:
         """Forget everything, including leases, and use `clock`. For tests."""
         #: The clock that this backend was given; claims that wait use it, too, if it is one for tests.
         self.clock = SystemClock() if clock is None else checked_clock(clock)
-        self._now_ms = self.clock.now_ms
+        #: A user's clock may return anything.
+        self._now_ms: Callable[[], Any] = self.clock.now_ms
         #: Of all holders; see Leases.
         self._owner = object()
         #: In the holder of joint claims that took no slot.

@@ -11,7 +11,7 @@ from typing import ClassVar, Final, TypeAlias
 
 from awx_ratelimit.backends.memory.debt import Debt
 from awx_ratelimit.backends.memory.leases import leases_of
-from awx_ratelimit.core.bucket import drained, max_debt
+from awx_ratelimit.core.bucket import drained, max_debt, product
 from awx_ratelimit.core.decide import charged_rates, drained_at_ms, rates_set_back
 from awx_ratelimit.core.joint_claim import Charge, Costs
 from awx_ratelimit.core.open_claims import OpenClaims
@@ -100,7 +100,7 @@ class SubjectState:
         """Note the debts as they were before a charge, for the declared claims that are open."""
         assert self.open is not None
         for index, rate, tokens in charged_rates(charge, exceeded):
-            self.open.note(rate.name, levels[index] - tokens * rate.unit)
+            self.open.note(rate.name, levels[index] - product(tokens, rate.unit))
 
     def note_refusal(self, plan: Plan, state: list[int], levels: list[int], now_ms: int) -> None:
         """Update the state after a decision that charged nothing.
@@ -152,7 +152,7 @@ class SubjectState:
         debt, at_ms = drained(rate, known.debt, known.at_ms, now_ms)
         if self.open is not None:
             self.open.note(rate.name, debt)
-        wanted = debt + tokens * rate.unit
+        wanted: int = debt + product(tokens, rate.unit)
         charged = max(debt, min(wanted, max_debt(rate)))
         return Debt(charged, at_ms, rate), -(-(wanted - charged) // rate.unit)
 
@@ -160,9 +160,9 @@ class SubjectState:
         given = None
         if self.open is not None:
             debt_now = drained(known.rate, known.debt, known.at_ms, now_ms)[0]
-            given = self.open.give_back(claim_id, rate.name, tokens * known.rate.unit, debt_now)
+            given = self.open.give_back(claim_id, rate.name, product(tokens, known.rate.unit), debt_now)
         if given is None:
-            given = unfilled(rate, tokens, decided_at_ms, now_ms) * known.rate.unit // rate.unit
+            given = product(unfilled(rate, tokens, decided_at_ms, now_ms), known.rate.unit) // rate.unit
         left = known._replace(debt=max(0, known.debt - given))
         if self.open is not None:
             self.open.note(rate.name, drained(known.rate, left.debt, left.at_ms, now_ms)[0])

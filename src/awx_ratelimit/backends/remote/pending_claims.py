@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from awx_ratelimit.backends.validation import check_joint_claim
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.joint_claim import MAX_BUDGETS, Charge, JointClaim, Shape, Share
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
-from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import BackendUnavailable
 
 OfRecord = TypeVar("OfRecord", bound=tuple[Any, ...])
@@ -79,8 +79,7 @@ def plain_as_joint(subject: Record, plan: Plan, cost: int, lease_id: int) -> Pen
 
 def checked_joint(claim: JointClaim) -> JointClaim:
     """Return `claim`. Raises TypeError for anything else, and ValueError for too many budgets."""
-    if claim.__class__ is not JointClaim:
-        raise TypeError(f"claim: expected a JointClaim, got {describe(claim)}; write joint_claim(budgets, cost)")
+    check_joint_claim(claim)
     if len(claim.records) > MAX_BUDGETS:
         raise ValueError(f"claim: expected at most {MAX_BUDGETS} records, got {len(claim.records)}")
     return claim

@@ -146,12 +146,12 @@ screenshots: $(READY) chromium
 	$(BIN)/python -m tests.browser.screenshots docs/console
 
 # The documentation site: static files in site/, which work offline and under any path. A broken link, a missing anchor or
-# an unlisted page is an error. docs-serve shows it while you write; docs-check only builds it, as a test does.
+# an unlisted page is an error. docs-serve shows it while you write, at ADDRESS=localhost:8000; docs-check only builds it, as a test does.
 docs: $(READY)
 	$(BIN)/python -m tools.docs_site build
 
 docs-serve: $(READY)
-	$(BIN)/python -m tools.docs_site serve
+	$(BIN)/python -m tools.docs_site serve $(ADDRESS)
 
 docs-check: $(READY)
 	$(BIN)/python -m tools.docs_site check

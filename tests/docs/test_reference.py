@@ -24,6 +24,8 @@ _SHOWN_ELSEWHERE = {
 #: Modules for users that have no `__all__`.
 _FURTHER = ["awx_ratelimit.adapters.fastapi.limit", "awx_ratelimit.adapters.fastapi.document_limits"]
 _FURTHER += [f"awx_ratelimit.adapters.ninja.{name}" for name in ("Throttle", "limit", "on_throttled")]
+#: Docstrings of public names say that the arguments are those of these classes.
+_FURTHER += ["awx_ratelimit.http.route_limit.RouteLimit", "awx_ratelimit.core.function_limit.FunctionLimit"]
 
 
 def _public_names() -> set[str]:

@@ -2,7 +2,7 @@
 
 python -m tools.docs_site build    write it into site/; a broken link, a missing anchor or an unlisted page is an error
 python -m tools.docs_site check    the same, into a folder that is removed again
-python -m tools.docs_site serve    show it at http://localhost:8000, and build it again when a page changes
+python -m tools.docs_site serve    show it at localhost:8000 or another address, and build it again when a page changes
 """
 
 import re
@@ -27,9 +27,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 def build(site: Path) -> None:
     """Build the whole site. Exits with what is wrong if a link, an anchor or the navigation is broken."""
-    pages = prepared()
-    markdown = {page: (WORK / "pages" / page).read_text() for page in pages}
-    write_reference()
+    markdown = prepared()
     built = subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--clean", "--strict"],
         cwd=WORK,
@@ -46,20 +44,30 @@ def build(site: Path) -> None:
         shutil.move(WORK / "site", site)
 
 
-def prepared() -> list[str]:
-    """Write the pages and the configuration that Zensical reads; return the pages."""
-    pages = prepare(WORK / "pages")
+def prepared() -> dict[str, str]:
+    """Write the pages and the configuration that Zensical reads; return the Markdown of each page."""
+    pages = prepare(WORK / "next")
     if unlisted := missing(pages):
         sys.exit(f"docs/index.md does not list: {', '.join(unlisted)}")
+    markdown = {page: (WORK / "next" / page).read_text() for page in pages}
+    for page in (WORK / "next/reference").glob("*.md"):
+        write_sections(page)
+    _update(WORK / "pages", WORK / "next")
     text = (ROOT / "zensical.toml").read_text()
     (WORK / "zensical.toml").write_text(text.replace("nav = []", f"nav = {_toml(tree())}"))
-    return pages
+    return markdown
 
 
-def write_reference() -> None:
-    """Rewrite the prepared pages of the reference for mkdocstrings."""
-    for page in (WORK / "pages/reference").glob("*.md"):
-        write_sections(page)
+def _update(target: Path, source: Path) -> None:
+    """Make `target` equal to `source`. Zensical watches it, so files that are the same are left alone."""
+    for path in [path for path in target.rglob("*") if path.is_file()]:
+        if not (source / path.relative_to(target)).exists():
+            path.unlink()
+    for path in [path for path in source.rglob("*") if path.is_file()]:
+        place = target / path.relative_to(source)
+        if not place.exists() or place.read_bytes() != path.read_bytes():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
 
 
 def described() -> tuple[str, str]:
@@ -68,22 +76,26 @@ def described() -> tuple[str, str]:
     return project["site_name"], project["site_description"]
 
 
-def serve() -> None:
-    """Show the site, and prepare its pages again when one of them has changed."""
+def serve(address: str = "localhost:8000") -> None:
+    """Show the site at `address`, and prepare its pages again when one of them has changed."""
     prepared()
-    write_reference()
     threading.Thread(target=_watch, daemon=True).start()
-    subprocess.run([sys.executable, "-m", "zensical", "serve"], cwd=WORK, check=False)
+    subprocess.run([sys.executable, "-m", "zensical", "serve", "--dev-addr", address], cwd=WORK, check=False)
 
 
 def _watch() -> None:
     seen = _newest()
     while True:
         time.sleep(0.5)
-        if (newest := _newest()) != seen:
-            seen = newest
+        newest = _newest()
+        if newest == seen:
+            continue
+        seen = newest
+        try:
             prepared()
-            write_reference()
+        except (OSError, SystemExit) as error:
+            # A page may be half written, and gets better with the next change.
+            print(error, file=sys.stderr)
 
 
 def _newest() -> float:
@@ -99,7 +111,7 @@ def _toml(value: Any) -> str:
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def main(action: str) -> None:
+def main(action: str = "", *addresses: str) -> None:
     """Do what the first argument says."""
     if action == "build":
         build(ROOT / "site")
@@ -107,10 +119,10 @@ def main(action: str) -> None:
     elif action == "check":
         build(WORK / "site")
     elif action == "serve":
-        serve()
+        serve(*addresses)
     else:
         sys.exit(__doc__)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) == 2 else "")
+    main(*sys.argv[1:])

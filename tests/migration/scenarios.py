@@ -4,61 +4,18 @@ A scenario is a function of a site. It returns what a client sees, in a few word
 if the apps behave alike. tools/migration.py writes the observations into the pages of docs/migration.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 from unittest.mock import patch
 
 from limits.strategies import MovingWindowRateLimiter
 from starlette.testclient import TestClient
-from tests.migration.sites import ADDRESS, Answer, Site
+from tests.migration.observing import REFUSED, SCENARIOS, Scenario, admitted, each, number_of, scenario
+from tests.migration.sites import ADDRESS, Site
+
+__all__ = ["SCENARIOS", "Scenario"]
 
 KEY = "awx_example_key"
-_REFUSED = 429
-
-
-class Scenario(NamedTuple):
-    """Something that a client does: a title for readers, and the function that does it and observes."""
-
-    name: str
-    title: str
-    observe: Callable[[Site], str]
-    #: Whether the storage of the limits is unreachable.
-    is_outage: bool = False
-
-
-SCENARIOS: dict[str, Scenario] = {}
-_Observe = Callable[[Site], str]
-
-
-def scenario(title: str, *, is_outage: bool = False) -> Callable[[_Observe], _Observe]:
-    """Add the decorated function to SCENARIOS, under its name."""
-
-    def add(observe: _Observe) -> _Observe:
-        name = getattr(observe, "__name__", "")
-        SCENARIOS[name] = Scenario(name, title, observe, is_outage)
-        return observe
-
-    return add
-
-
-def admitted(answers: Iterable[Answer]) -> str:
-    """How many were admitted; a page that does not exist was admitted, too."""
-    statuses = [answer.status for answer in answers]
-    others = Counter(status for status in statuses if status >= 400 and status != 404)
-    if others.keys() - {_REFUSED}:
-        return ", ".join(f"{status} for {_of(count, len(statuses))}" for status, count in sorted(others.items()))
-    return f"{_of(sum(status != _REFUSED for status in statuses), len(statuses))} admitted"
-
-
-def each(*answers: Answer) -> str:
-    """Whether each was admitted, in their order."""
-    return ", ".join("refused" if answer.status == _REFUSED else "admitted" for answer in answers)
-
-
-def _of(count: int, total: int) -> str:
-    return f"all {total}" if count == total else f"{count or 'none'} of {total}"
 
 
 @scenario("8 requests at one moment to a route with 5 a minute")
@@ -97,7 +54,7 @@ def retry_after(site: Site) -> str:
         # Peers charge no refused request to this limit in a way that would make the wait longer.
         site.wait(1)
         waited += 1
-        if site.get("/search").status != _REFUSED:
+        if site.get("/search").status != REFUSED:
             break
     return f"{'none' if told is None else f'{told} s'}; admitted after {waited} s"
 
@@ -247,7 +204,7 @@ def parallel_guesses(site: Site) -> str:
 
     with patch.object(site.module, "is_code", is_code):
         site.send("POST", "/unlock?code=0")
-    return f"{_of(len(checked), 8)} checked"
+    return f"{number_of(len(checked), 8)} checked"
 
 
 @scenario("8 messages over a WebSocket, with 5 messages a minute")
@@ -255,7 +212,7 @@ def websocket_messages(site: Site) -> str:
     with TestClient(site.module.app, client=(ADDRESS, 4711)).websocket_connect("/chat") as connection:
         for _ in range(8):
             connection.send_text("hello")
-        return f"{_of([connection.receive_text() for _ in range(8)].count('hello'), 8)} answered"
+        return f"{number_of([connection.receive_text() for _ in range(8)].count('hello'), 8)} answered"
 
 
 @scenario("40 requests with 40 invented API keys, to a route with 5 a minute")

@@ -106,6 +106,13 @@ def test_twins(site: Path, pages: dict[str, Addresses]) -> None:
     assert [(folder, link) for folder, link in links if not (site / folder / link).is_file()] == []
 
 
+def test_twins_are_named(pages: dict[str, Addresses]) -> None:
+    """Each page names its Markdown, for programs that look for it."""
+    unnamed = [page for page, parsed in pages.items() if "index.md" not in parsed.loaded]
+
+    assert unnamed == ["404.html"]
+
+
 def test_llms_txt(site: Path) -> None:
     """llms.txt names the project, says what it is, and lists the Markdown of every page of the navigation."""
     lines = (site / "llms.txt").read_text().splitlines()

@@ -186,7 +186,7 @@ class Keys:
             service.accounts.create(plan.name, plan=plan.name)
             self.stored.append(service.create(plan.name, "key").secret.reveal())
         self.stored.append(service.create("acme", "key", expires_in_days=1).secret.reveal())
-        self.verifiers = [KeyVerifier(store, clock=self.clock) for _ in range(2)]
+        self.verifiers = [KeyVerifier(store, clock=self.clock, budget_ms=10_000) for _ in range(2)]
         for verifier in self.verifiers:
             verifier._last_used.latest = LastUses()
         self.static = [f"awx_static_{number}" for number in range(8)]

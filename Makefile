@@ -7,7 +7,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full test-oldest pytest chaos audit pythons check migration dist distributions test-compiled compiler bench bench-chart fleet screenshots docs docs-serve docs-check diagrams clean servers redis-server postgresql pgbouncer nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
+.PHONY: demo test test-full test-oldest pytest chaos audit pythons check migration comparison dist distributions test-compiled compiler bench bench-chart fleet screenshots docs docs-serve docs-check diagrams clean servers redis-server postgresql pgbouncer nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -171,6 +171,10 @@ check: $(READY)
 migration: $(READY)
 	$(BIN)/python tools/migration.py
 
+# The tables of docs/comparison.md: tries all libraries, and takes the figures from the last `make bench`.
+comparison: $(READY)
+	$(BIN)/python tools/comparison.py
+
 # Ratios beside the peers, in an environment of their own; results in benchmarks/results/.
 bench: SHELL := bash
 bench: .SHELLFLAGS := -o pipefail -c
@@ -189,6 +193,7 @@ bench: .venv-bench/.ready redis-server postgresql valgrind
 	.venv-bench/bin/python -m benchmarks.bench_postgres | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_postgres_bloat | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_outages 2>/dev/null | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python tools/comparison.py speed
 
 # The chart of docs/hot-path.md, from the last counts of `make bench`.
 bench-chart: $(READY)

@@ -5,10 +5,8 @@ python tools/migration.py slowapi    only the page of slowapi
 """
 
 import logging
-import re
 import sys
 from collections.abc import Iterable
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +15,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.migration.peers import PEERS, Peer, Row, row_of  # noqa: E402
 from tests.migration.scenarios import SCENARIOS  # noqa: E402
+from tools.page_parts import part_in, with_parts  # noqa: E402
 
 INDEX = ROOT / "docs/migration/README.md"
 _OVERVIEW = (
@@ -81,32 +80,6 @@ def overview() -> str:
 def code(peer: Peer, name: str) -> str:
     """Return a file of a library's example as a code block."""
     return f"```python\n{(ROOT / f'examples/migration/{peer.name}/{name}.py').read_text()}```"
-
-
-def part_in(text: str, name: str) -> str:
-    """Return what a page has between two markers. Raises ValueError if it does not have both."""
-    found = _between(name).search(text)
-    if found is None:
-        raise ValueError(f"expected the markers <!-- {name} --> and <!-- /{name} -->")
-    return found[0].strip("\n")
-
-
-def with_parts(text: str, parts: dict[str, str]) -> str:
-    """Return a page with new parts. Raises ValueError if it does not have all of them."""
-    for name, part in parts.items():
-        part_in(text, name)
-        lines = f"\n{part}\n" if "\n" in part else part
-        # A function, because a text would be read as a template.
-        text = _between(name).sub(partial(_return, lines), text)
-    return text
-
-
-def _return(text: str, _: object) -> str:
-    return text
-
-
-def _between(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<=<!-- {name} -->).*?(?=<!-- /{name} -->)", re.DOTALL)
 
 
 def _lines(table: str) -> list[list[str]]:

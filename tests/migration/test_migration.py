@@ -7,7 +7,8 @@ import pytest
 from tests.migration.peers import PEERS, Peer, row_of, site_before, site_in_shadow
 from tests.migration.scenarios import SCENARIOS, Scenario
 from tests.migration.sites import Answer, Site
-from tools.migration import INDEX, code, overview, page_of, part_in, rows_in
+from tools.migration import INDEX, code, overview, page_of, rows_in
+from tools.page_parts import part_in
 
 _REMEDY = "write the page with: python tools/migration.py"
 _ROWS = [pytest.param(peer, each, id=f"{peer.name}-{each.name}") for peer in PEERS for each in peer.scenarios()]

@@ -1,6 +1,7 @@
 """Databases in operation: URLs, migrations, users, outages, restarts, transactions, and poolers."""
 
 import asyncio
+import select
 import subprocess
 import sys
 import threading
@@ -118,6 +119,35 @@ def test_an_idle_connection_that_was_closed(postgres: Postgres, database: str) -
 
     assert backend.acquire("s", PLAN, 1).allowed is True
     backend.close()
+
+
+class PollOfThread:
+    """Like gevent's: it works only in the thread that has made it."""
+
+    def __init__(self) -> None:
+        self._poll, self._thread = _poll(), threading.get_ident()
+
+    def register(self, *arguments: int) -> None:
+        self._poll.register(*arguments)
+
+    def poll(self, *arguments: float) -> list[tuple[int, int]]:
+        assert threading.get_ident() == self._thread
+        return self._poll.poll(*arguments)
+
+
+_poll = select.poll
+
+
+def test_threads_that_share_a_connection(postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If gevent has replaced `select.poll`, a thread does not wait with what another thread has made."""
+    monkeypatch.setattr(select, "poll", PollOfThread)
+    backend = PostgresBackend.from_url(postgres.url(database), timeout_ms=10_000)
+    allowed = [backend.acquire("s", BUSY, 1).allowed]
+    with ThreadPoolExecutor(1) as pool:
+        allowed += [pool.submit(backend.acquire, "s", BUSY, 1).result().allowed for _ in range(2)]
+
+    backend.close()
+    assert allowed == [True] * 3
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])

@@ -52,7 +52,7 @@ class Connection:
         self._deadline = Deadline()
         self._connection: Any = None
         self._prepared: Any = None
-        #: Waits for something to read on the connection.
+        #: Waits for something to read on the connection; None: it must be made for each wait.
         self._unread: Any = None
         self._closings = 0
 
@@ -108,14 +108,14 @@ class Connection:
             while connection.flush():
                 await_socket(connection.socket, self._deadline, writing=True)
             while connection.is_busy():
-                await_poller(self._unread, self._deadline)
+                await_poller(self._poller(), self._deadline)
                 connection.consume_input()
             outcome = read_outcome(connection)
             if self._prepared.is_final(outcome):
                 return outcome
 
     def _open(self) -> Any:
-        if self._connection is not None and not _is_dead(self._connection, self._unread):
+        if self._connection is not None and not _is_dead(self._connection, self._poller()):
             return self._connection
         self._drop()
         closings = self._closings
@@ -124,8 +124,13 @@ class Connection:
             close_quietly(connection)
             raise ConnectionAbortedError("the connection was closed while it was opened")
         self._connection, self._prepared = connection, Prepared(connection, self._server)
-        self._unread = new_poller(connection.socket)
+        poller = new_poller(connection.socket)
+        # One of gevent works only in the thread that has made it. To make one takes longer than to ask it.
+        self._unread = poller if type(poller).__module__ == "select" else None
         return connection
+
+    def _poller(self) -> Any:
+        return self._unread or new_poller(self._connection.socket)
 
     def _drop(self) -> None:
         """Close the connection without waiting for the server."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import time
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.migration.running import clear_cache, django  # isort: split
 
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
-from tests.migration.sites import Sender
+from tests.migration.sites import ADDRESS, Answer, Sender
 
 from awx_ratelimit.testing import ManualClock
 
@@ -62,12 +63,15 @@ def _owner(each: Shared) -> _Owner:
 
 @contextmanager
 def _decorated(limits: list[tuple[Limit, _Owner]]) -> Iterator[tuple[Sender, ManualClock]]:
+    with _site(_decorated_view(limits), "django_ratelimit.core.time") as site:
+        yield site
+
+
+def _decorated_view(limits: list[tuple[Limit, _Owner]]) -> Any:
     view: Any = _page
     for (amount, seconds), owner in limits:
-        key = _key_of(owner)
-        view = ratelimit(key=key, rate=f"{amount}/{NAMES[seconds][0]}")(view)
-    with _site(view, "django_ratelimit.core.time") as site:
-        yield site
+        view = ratelimit(key=_key_of(owner), rate=f"{amount}/{NAMES[seconds][0]}")(view)
+    return view
 
 
 def _key_of(owner: _Owner) -> Callable[[str, HttpRequest], str]:
@@ -76,11 +80,18 @@ def _key_of(owner: _Owner) -> Callable[[str, HttpRequest], str]:
 
 @contextmanager
 def _throttled(limits: list[tuple[Limit, _Owner]]) -> Iterator[tuple[Sender, ManualClock]]:
+    clocks: list[ManualClock] = []
+    with _site(_throttled_view(limits, lambda _: clocks[0].now_ms() / 1_000)) as site:
+        clocks.append(site[1])
+        yield site
+
+
+def _throttled_view(limits: list[tuple[Limit, _Owner]], timer: Any = lambda _: time()) -> Any:
     def throttle(limit: Limit, owner: _Owner) -> type[SimpleRateThrottle]:
         members = {
             "rate": f"{limit[0]}/{NAMES[limit[1]]}",
             "scope": NAMES[limit[1]],
-            "timer": lambda _: clock[0].now_ms() / 1_000,
+            "timer": timer,
             "get_cache_key": lambda self, request, _: f"{self.scope}_{owner(request)}",
         }
         return type("Throttle", (SimpleRateThrottle,), members)
@@ -92,10 +103,7 @@ def _throttled(limits: list[tuple[Limit, _Owner]]) -> Iterator[tuple[Sender, Man
         "get": lambda _, __: HttpResponse("hello"),
     }
     page: Any = type("Page", (APIView,), members)
-    clock: list[ManualClock] = []
-    with _site(page.as_view()) as site:
-        clock.append(site[1])
-        yield site
+    return page.as_view()
 
 
 def _page(_: HttpRequest) -> HttpResponse:
@@ -104,11 +112,26 @@ def _page(_: HttpRequest) -> HttpResponse:
 
 @contextmanager
 def _site(view: Any, *readers: str) -> Iterator[tuple[Sender, ManualClock]]:
-    project = ModuleType("project")
-    vars(project).update(ROOT_URLCONF=type("Urls", (), {"urlpatterns": [path("", view)]}), MIDDLEWARE=[])
-    # Otherwise the framework needs Django's users.
-    vars(project).update(REST_FRAMEWORK={"UNAUTHENTICATED_USER": None})
+    project = _project(view)
     caches = ("django.core.cache.backends.base.time", "django.core.cache.backends.locmem.time")
     with standing_clock(*readers, *caches) as clock, django(project) as sender:
         clear_cache(project)
         yield sender, clock
+
+
+def _project(view: Any, **settings: Any) -> ModuleType:
+    project = ModuleType("project")
+    # Without a setting the framework needs Django's users.
+    settings["REST_FRAMEWORK"] = {"UNAUTHENTICATED_USER": None}
+    urls = type("Urls", (), {"urlpatterns": [path("", view)]})
+    vars(project).update(ROOT_URLCONF=urls, MIDDLEWARE=[], **settings)
+    return project
+
+
+@contextmanager
+def on_redis(name: str, url: str) -> Iterator[Callable[[], Answer]]:
+    """Send requests to a view with 5 a minute, whose cache is on Redis."""
+    view = _throttled_view if name == "drf" else _decorated_view
+    cache = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url}
+    with django(_project(view([((5, 60), _address)]), CACHES={"default": cache})) as sender:
+        yield lambda: sender.send("/", "GET", ADDRESS, {})

@@ -17,6 +17,8 @@ _GROUPS: Final = {
     "Starlette": "Starlette under uvicorn",
     "FastAPI": "FastAPI under uvicorn",
     "Flask": "Flask in a worker of gunicorn",
+    "Django": "Django in a worker of gunicorn",
+    "DRF": "Django REST framework in a worker of gunicorn",
 }
 _WIDTH, _LABELS, _VALUES = 760, 250, 80
 _TITLE_HEIGHT, _GROUP_HEIGHT, _ROW_HEIGHT, _BAR_HEIGHT, _FOOT_HEIGHT = 66, 40, 30, 18, 34

@@ -9,7 +9,7 @@ RESULTS: Final = Path(__file__).parent / "results" / "instructions.json"
 IN_PROCESS: Final = "In process"
 IN_SERVERS: Final = "Under uvicorn, or in a worker of gunicorn"
 #: The control of each framework.
-BY_HAND: Final = {name: f"{name} + two headers by hand" for name in ("Starlette", "FastAPI", "Flask")}
+BY_HAND: Final = {name: f"{name} + two headers by hand" for name in ("Starlette", "FastAPI", "Flask", "Django", "DRF")}
 
 
 def added(name: str, counts: Mapping[str, int]) -> int:

@@ -19,7 +19,7 @@ def main(source: str, target: str) -> None:
     lines = [
         "# Measured",
         "",
-        f"Medians of one run, CPython {platform.python_version()}, {run['machine_info']['cpu']['count']} cores. "
+        f"Medians of one run on {run['datetime'][:10]}, CPython {platform.python_version()}, {_machine(run)}. "
         "`make bench` makes this file anew; only the ratios mean something.",
         *_deciding(medians),
         *_flatness(medians),
@@ -27,6 +27,11 @@ def main(source: str, target: str) -> None:
     ]
     Path(target).write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
+
+
+def _machine(run: dict[str, Any]) -> str:
+    cpu = run["machine_info"]["cpu"]
+    return f"{cpu['count']} cores of {cpu.get('brand_raw', run['machine_info']['machine'])}"
 
 
 def _name(bench: dict[str, Any]) -> str:

@@ -1,8 +1,10 @@
 """The same small app, bare and behind each middleware. The difference is the cost of a middleware."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from benchmarks.peers import django_apps
 from benchmarks.peers.deciders import PLAN
 from fastapi import Depends, FastAPI
 from fastapi_limiter.depends import RateLimiter
@@ -18,6 +20,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from throttled.asyncio.contrib.fastapi import Limiter as ThrottledLimiter
+from throttled.asyncio.contrib.fastapi import RateLimitMiddleware as ThrottledHeaders
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, MemoryBackend, PlanTable, Rule, StaticKeys, StoredKeys
 from awx_ratelimit import Limiter as AwxLimiter
@@ -209,7 +213,10 @@ def flask_limiter_headers() -> App:
 
 def flask_by_hand() -> App:
     """The control of servers."""
-    app = _flask().wsgi_app
+    return _wsgi_by_hand(_flask().wsgi_app)
+
+
+def _wsgi_by_hand(app: Any) -> App:
     texts = [(name.decode(), value.decode()) for name, value in _TWO_HEADERS]
 
     def with_headers(environ: Any, start_response: Any) -> Any:
@@ -219,6 +226,23 @@ def flask_by_hand() -> App:
         return app(environ, start)
 
     return App(with_headers, is_wsgi=True)
+
+
+def _django(view: Callable[[], Any]) -> Callable[[], App]:
+    return lambda: App(view(), is_wsgi=True)
+
+
+django_bare, drf_bare = _django(django_apps.bare), _django(django_apps.drf_bare)
+
+
+def throttled() -> App:
+    """One token bucket, headers."""
+    limiter = ThrottledLimiter(f"{MANY.replace('minute', 'm')}", key_func=lambda _: KEY)
+
+    app = FastAPI()
+    app.add_api_route("/v1/agents", limiter.limit()(_page))
+    app.add_middleware(ThrottledHeaders)
+    return App(app)
 
 
 #: Each app with its control.
@@ -233,9 +257,17 @@ APPS = {
     "FastAPI, bare": (fastapi_bare, fastapi_bare),
     "FastAPI + two headers by hand": (fastapi_by_hand, fastapi_bare),
     "FastAPI + fastapi-limiter": (fastapi_limiter, fastapi_bare),
+    "FastAPI + throttled-py, headers": (throttled, fastapi_bare),
     "Flask, bare": (flask_bare, flask_bare),
     "Flask + two headers by hand": (flask_by_hand, flask_bare),
     "Flask + awx_ratelimit, headers": (flask_awx, flask_bare),
     "Flask + Flask-Limiter": (flask_limiter, flask_bare),
     "Flask + Flask-Limiter, headers": (flask_limiter_headers, flask_bare),
+    "Django, bare": (django_bare, django_bare),
+    "Django + two headers by hand": (lambda: _wsgi_by_hand(django_apps.bare()), django_bare),
+    "Django + awx_ratelimit, limit of a view": (_django(django_apps.awx), django_bare),
+    "Django + django-ratelimit": (_django(django_apps.django_ratelimit), django_bare),
+    "DRF, bare": (drf_bare, drf_bare),
+    "DRF + two headers by hand": (lambda: _wsgi_by_hand(django_apps.drf_bare()), drf_bare),
+    "DRF + its throttle": (_django(django_apps.drf), drf_bare),
 }

@@ -7,6 +7,7 @@ import pytest
 
 from awx_ratelimit import STARTER, Budget, ImpossibleClaim, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.core import joint_claim as module
+from awx_ratelimit.core import plan_cache
 from awx_ratelimit.core.joint_claim import acquired_jointly, checked_cost, joint_claim
 from awx_ratelimit.testing import ManualClock
 
@@ -126,7 +127,7 @@ def test_equal_names_name_the_limit() -> None:
 
 def test_shapes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans that are made for each claim are kept only up to a bound."""
-    monkeypatch.setattr(module, "MAX_CACHED_PLANS", 20)
+    monkeypatch.setattr(plan_cache, "MAX_CACHED_PLANS", 20)
     module._shapes.clear()
     limiter = Limiter(MemoryBackend())
     for number in range(100):

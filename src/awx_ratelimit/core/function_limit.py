@@ -11,7 +11,8 @@ from awx_ratelimit.core.budget import Budget, ScopedSubject, checked_own_scope
 from awx_ratelimit.core.claim import check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Cost, JointClaim, Shape, checked_cost, joint_claim
-from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_cache import CostCache
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.scope import scope_among
 from awx_ratelimit.core.validation import describe, type_name
@@ -45,7 +46,7 @@ class FunctionLimit:
     ) -> None:
         self._plan = _plan_of(plan)
         #: The shapes of claims, by their scope and cost.
-        self._shapes: dict[Any, Shape] = {}
+        self._shapes: CostCache[Shape] = CostCache()
         self._subject = _checked_subject(subject)
         self._cost = _checked_cost(cost, self._plan)
         self._scope = checked_own_scope(scope)
@@ -80,10 +81,7 @@ class FunctionLimit:
         key = scope, cost if isinstance(cost, int) else tuple(cost.items())
         shape = self._shapes.get(key)
         if shape is None:
-            shape = joint_claim((Budget("any", self._plan, scope),), cost).shape
-            if len(self._shapes) >= MAX_CACHED_PLANS:
-                self._shapes.clear()
-            self._shapes[key] = shape
+            shape = self._shapes.keep(key, joint_claim((Budget("any", self._plan, scope),), cost).shape, cost)
         return shape
 
 

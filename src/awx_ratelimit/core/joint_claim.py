@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from awx_ratelimit.core.budget import Budget, Record, scoped_name, subject_of
 from awx_ratelimit.core.claim import check_claim
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Pair, Plan
+from awx_ratelimit.core.plan_cache import CostCache
 from awx_ratelimit.core.rate import CONCURRENT, EXACT_MAX, REQUESTS
 from awx_ratelimit.core.state_layout import Layout
 from awx_ratelimit.core.validation import check_bool, describe, exact_int, short_repr
@@ -83,7 +84,7 @@ class JointClaim(NamedTuple):
 
 
 #: By the cost, the first plan and the kinds of the other budgets. An entry keeps the plan, so its id is not used again.
-_shapes: dict[tuple[int, ...], Shape] = {}
+_shapes: CostCache[Shape] = CostCache()
 _kind = attrgetter("kind")
 _record = attrgetter("record")
 
@@ -134,9 +135,7 @@ def joint_claim(budgets: tuple[Budget, ...], cost: Cost, *, declared: bool = Fal
     charges = tuple(Charge(plan, *_costs(plan, cost)) for plan in charged)
     shape = shape_of(plans, scopes, cost, charges, shares)
     if isinstance(cost, int) and scopes[0] is None and charged is plans:
-        if len(_shapes) >= MAX_CACHED_PLANS:
-            _shapes.clear()
-        _shapes[(cost, id(plans[0]), *(budget.kind for budget in budgets[1:]))] = shape
+        _shapes.keep((cost, id(plans[0]), *(budget.kind for budget in budgets[1:])), shape, cost)
     return JointClaim(records, shape, declared)
 
 

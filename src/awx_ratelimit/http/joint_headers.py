@@ -1,13 +1,16 @@
 """The limit headers of a decision about several budgets: every limit by its name with its scope.
 
-All but the numbers depends on the shape of the claim, so it is rendered once for each.
+All but the numbers depends on the plans and scopes of the claim, so it is rendered once for each. The cost does not
+matter: clients may choose it.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from awx_ratelimit.core.decision import JointDecision
-from awx_ratelimit.core.joint_claim import Shape
-from awx_ratelimit.core.plan import MAX_CACHED_PLANS
+from awx_ratelimit.core.joint_claim import Charge, Shape, Share
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.plan_cache import CostCache
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.http.limit_items import (
     Texts,
@@ -21,9 +24,9 @@ from awx_ratelimit.http.limit_items import (
     visible_slots,
 )
 
-#: A rate that clients see: the index of its debt in `levels`, its bit, the rate, what the claim asks of it, its format,
-#: its `fast_numbers` (None for a rate that the fast path does not fit), and its items by the tokens left.
-_RateItem: TypeAlias = tuple[int, int, Rate, int, bytes, tuple[int, int, int, int] | None, Texts]
+#: A rate that clients see: its number, the index of its debt in `levels`, the rate, its format, its `fast_numbers`
+#: (None for a rate that the fast path does not fit), and its items by the tokens left.
+_RateItem: TypeAlias = tuple[int, int, Rate, bytes, tuple[int, int, int, int] | None, Texts]
 
 
 class _BudgetItems(NamedTuple):
@@ -45,30 +48,43 @@ class Template(NamedTuple):
 
 
 #: By the id of the shape, which an entry keeps, so that no other gets its id.
-_templates: Final[dict[int, tuple[Template, Shape]]] = {}
+_by_shape: Final[CostCache[tuple[Template, bool, Shape]]] = CostCache()
+#: By the ids of the shares and of the first plan. An entry keeps them, so that no others get their ids. It keeps all
+#: plans, because a guard decides alone under other plans with the same shares.
+_templates: Final[dict[tuple[int, int], tuple[Template, tuple[Plan, ...], tuple[Share, ...]]]] = {}
 
 
-def template_of(shape: Shape) -> Template:
-    """The constant parts of the headers for claims of this shape."""
-    cached = _templates.get(id(shape))
-    return cached[0] if cached is not None else _add(shape)
+def values_of(decision: JointDecision) -> tuple[bytes, bytes]:
+    """The values of RateLimit-Policy and RateLimit; the latter is empty if clients see no limit."""
+    shape = decision.joint_claim.shape
+    cached = _by_shape.get(id(shape))
+    if cached is None:
+        are_all_charged = all(charge.costs is None and charge.cost > 0 for charge in shape.charges)
+        cached = _by_shape.keep(id(shape), (_of_any_cost(shape), are_all_charged, shape), shape.cost)
+    template, are_all_charged, _ = cached
+    return template.policy, _state(decision, template, shape.charges, are_all_charged)
 
 
-def state_of(decision: JointDecision, template: Template) -> bytes:
-    """The value of RateLimit; empty if clients see no limit."""
+def _of_any_cost(shape: Shape) -> Template:
+    cached = _templates.get((id(shape.shares), id(shape.plans[0])))
+    return cached[0] if cached is not None and cached[1] == shape.plans else _add(shape)
+
+
+def _state(decision: JointDecision, template: Template, charges: Sequence[Charge], are_all_charged: bool) -> bytes:
+    """The value of RateLimit. `are_all_charged`: the claim costs something of each rate."""
     now_ms, states = decision.decided_at_ms, decision.states
     items: list[bytes] = []
     for record, rates, slots, slot_bit, for_slots, by_held in template.budgets:
         exceeded, levels, held, slot_wait_ms = states[record]
-        for at, bit, rate, cost, for_rate, fast, by_left in rates:
-            if fast is not None and not exceeded:
+        for number, at, rate, for_rate, fast, by_left in rates:
+            if fast is not None and not exceeded and (are_all_charged or charges[record].tokens(number)):
                 capacity, unit, seconds, tokens = fast
                 left = (capacity - levels[at]) // unit
                 if left > 0:
                     item = by_left.get(left)
                     items.append(item or by_left.keep(left, for_rate % (left, -(-left * seconds // tokens))))
                     continue
-            refused = bool(exceeded & bit)
+            refused, cost = bool(exceeded >> number & 1), charges[record].tokens(number)
             items.append(for_rate % rate_numbers(rate, levels[at], levels[at + 1], now_ms, cost, refused=refused))
         if slots and not exceeded:
             items.append(by_held.get(held) or by_held.keep(held, for_slots % slot_numbers(slots, held)))
@@ -85,7 +101,7 @@ def _add(shape: Shape) -> Template:
     template = Template(", ".join(items).encode(), budgets)
     if len(_templates) >= MAX_CACHED_PLANS:
         _templates.clear()
-    _templates[id(shape)] = template, shape
+    _templates[id(shape.shares), id(shape.plans[0])] = template, shape.plans, shape.shares
     return template
 
 
@@ -94,11 +110,10 @@ def _budget_items(shape: Shape, number: int) -> _BudgetItems:
     charge = shape.charges[record]
     visible, scope = {index // 2 for index, _, _ in visible_rates(plan)}, shape.scopes[number]
     numbers = [each for each in rates if each - rates.start in visible]
-    items = tuple(_rate_item(each, charge.plan.rates[each], charge.tokens(each), scope) for each in numbers)
+    items = tuple(_rate_item(each, charge.plan.rates[each], scope) for each in numbers)
     slots = visible_slots(plan)
     return _BudgetItems(record, items, slots, charge.plan.slot_bit, slots_format(scope), Texts())
 
 
-def _rate_item(number: int, rate: Rate, cost: int, scope: str | None) -> _RateItem:
-    fast = fast_numbers(rate) if cost else None
-    return 2 * number, 1 << number, rate, cost, rate_format(rate, scope), fast, Texts()
+def _rate_item(number: int, rate: Rate, scope: str | None) -> _RateItem:
+    return number, 2 * number, rate, rate_format(rate, scope), fast_numbers(rate), Texts()

@@ -15,7 +15,7 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_cache import PlanCache
 from awx_ratelimit.core.rate import CONCURRENT, REQUESTS, Rate
 from awx_ratelimit.http.error_responses import RETRY_HEADER, retry_later, too_many_requests
-from awx_ratelimit.http.joint_headers import state_of, template_of
+from awx_ratelimit.http.joint_headers import values_of
 from awx_ratelimit.http.limit_items import (
     policy_items,
     rate_format,
@@ -131,9 +131,8 @@ def _draft(decision: Decision) -> Headers:
 
 
 def _joint_draft(decision: JointDecision) -> Headers:
-    template = template_of(decision.joint_claim.shape)
-    state = state_of(decision, template)
-    return [(_POLICY, template.policy), (_STATE, state)] if state else []
+    policy_value, state = values_of(decision)
+    return [(_POLICY, policy_value), (_STATE, state)] if state else []
 
 
 def _numbers(decision: Decision) -> tuple[Any, ...]:

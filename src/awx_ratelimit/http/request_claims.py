@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, SERVICE_SUBJECT, Budget, Record, ScopedSubject
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.joint_claim import Cost, JointClaim, Shape, joint_claim
-from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_cache import CostCache
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.owners import Owner, account_record, exact, owned_record
 from awx_ratelimit.http.route_limit import BoundLimit
@@ -55,7 +56,7 @@ class RequestClaims:
 
     def __init__(self, address: Callable[[Request], str]) -> None:
         self._address = address
-        self._blueprints: dict[tuple[Any, ...], _Blueprint] = {}
+        self._blueprints: CostCache[_Blueprint] = CostCache()
         #: By the methods and paths of recent requests: the limits of their routes that the gate decides, by scope.
         self.limited_paths: dict[tuple[str, str], dict[str, BoundLimit]] = {}
 
@@ -114,10 +115,7 @@ class RequestClaims:
         blueprint = _Blueprint(
             shape, is_declared, plan.account is not None, service is not None, price.budgets, made_of
         )
-        if len(self._blueprints) >= MAX_CACHED_PLANS:
-            self._blueprints.clear()
-        self._blueprints[id(plan), id(service), id(price), key] = blueprint
-        return blueprint
+        return self._blueprints.keep((id(plan), id(service), id(price), key), blueprint, cost)
 
 
 def parts_of(plan: Plan, service: Plan | None, price: Price) -> list[tuple[str | None, Plan]]:
@@ -147,9 +145,6 @@ def route_claim(record: ScopedSubject, limit: BoundLimit, cost: Cost, *, is_sett
     shape = history.shapes.get(key)
     if shape is None:
         check_measures(cost)
-        shape = shape_of([(limit.scope, charged_on(limit.plan, limit.charge_on))], cost)
-        if len(history.shapes) >= MAX_CACHED_PLANS:
-            history.shapes.clear()
-        history.shapes[key] = shape
+        shape = history.shapes.keep(key, shape_of([(limit.scope, charged_on(limit.plan, limit.charge_on))], cost), cost)
     may_cost_less = limit.charge_on is not None or history.is_followed or names_more_than_requests(cost)
     return _new(JointClaim, ((record,), shape, is_settled and may_cost_less))

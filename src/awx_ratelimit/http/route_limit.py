@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from awx_ratelimit.core.budget import MAX_SCOPE_LENGTH, checked_own_scope
 from awx_ratelimit.core.joint_claim import Cost, Shape, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_cache import CostCache
 from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Rate
 from awx_ratelimit.core.scope import scope_of, scope_of_function
 from awx_ratelimit.core.validation import describe, exact_int, type_name
@@ -34,7 +35,7 @@ class History:
     __slots__ = ("is_followed", "shapes")
 
     def __init__(self) -> None:
-        self.shapes: dict[Any, Shape] = {}
+        self.shapes: CostCache[Shape] = CostCache()
         self.is_followed = False
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.joint_claim import Cost, Shape, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.plan_cache import CostCache
 from awx_ratelimit.core.rate import REQUESTS, is_counted, is_name
 from awx_ratelimit.core.validation import describe, short_repr
 from awx_ratelimit.errors import InvalidLimit
@@ -114,7 +115,7 @@ def actual_cost(decision: Decision, status: int | None, noted: Mapping[str, int]
 
 
 #: By the id of the shape, which an entry keeps, so that no other gets its id.
-_measures: Final[dict[int, tuple[tuple[StatusMeasure, ...], Shape]]] = {}
+_measures: Final[CostCache[tuple[tuple[StatusMeasure, ...], Shape]]] = CostCache()
 
 
 def _status_measures(shape: Shape) -> tuple[StatusMeasure, ...]:
@@ -123,10 +124,7 @@ def _status_measures(shape: Shape) -> tuple[StatusMeasure, ...]:
         return cached[0]
     measures = {rate.measure for charge in shape.charges for rate in charge.plan.rates}
     found = tuple(measure for measure in measures if isinstance(measure, StatusMeasure))
-    if len(_measures) >= MAX_CACHED_PLANS:
-        _measures.clear()
-    _measures[id(shape)] = found, shape
-    return found
+    return _measures.keep(id(shape), (found, shape), shape.cost)[0]
 
 
 def checked_noted(cost: Any) -> dict[str, int]:

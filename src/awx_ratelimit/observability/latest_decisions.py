@@ -91,8 +91,8 @@ class LatestDecisions(Observer):
             number = self._number(shape.plans, shape.scopes)
             if number:
                 self._latest[decision.subject, number] = decision
-            if shape.cost.__class__ is int:
-                # Other shapes are made for one claim.
+            if shape.cost == 1:
+                # There may be a shape for each other cost.
                 self._remember(shape, number)
         else:
             number = self._number((decision.plan,), ())

@@ -11,7 +11,8 @@ from awx_ratelimit.core.rate import REQUESTS, is_name
 
 _MAX_MEASURES: Final = 16
 _MAX_LIMITS: Final = 64
-_MAX_CACHED: Final = 1_000
+#: For each cost of claims of several budgets there may be one.
+_MAX_CACHED: Final = 256
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
 
 

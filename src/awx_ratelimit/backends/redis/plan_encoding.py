@@ -17,8 +17,8 @@ from awx_ratelimit.backends.remote.encoding import (
 )
 from awx_ratelimit.core.calendar_periods import Periods
 from awx_ratelimit.core.joint_claim import Charge
-from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
-from awx_ratelimit.core.plan_cache import PlanCache
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_cache import CostCache, PlanCache
 from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Rate
 from awx_ratelimit.errors import InvalidLimit
 
@@ -117,7 +117,7 @@ def _rate_numbers(rate: Rate, place: int) -> tuple[int, int, int, int]:
 encoded_plan: Final = PlanCache(_encode).get
 
 #: By identity. An entry keeps its Charge, so its id is not used again.
-_charges: dict[int, tuple[bytes, Charge]] = {}
+_charges: CostCache[tuple[bytes, Charge]] = CostCache()
 
 
 def _encoded_charge(charge: Charge) -> bytes:
@@ -133,11 +133,7 @@ def _encoded_charge(charge: Charge) -> bytes:
         )
         for index, bit, rate in plan.numbered_rates
     ]
-    encoded = start + b"".join(rates)
-    if len(_charges) >= MAX_CACHED_PLANS:
-        _charges.clear()
-    _charges[id(charge)] = encoded, charge
-    return encoded
+    return _charges.keep(id(charge), (start + b"".join(rates), charge), charge.cost)[0]
 
 
 def check_encodable(charges: Sequence[Charge]) -> None:

@@ -6,7 +6,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from awx_ratelimit.backends.validation import check_joint_claim
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.joint_claim import MAX_BUDGETS, Charge, JointClaim, Shape, Share
-from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_cache import CostCache
 from awx_ratelimit.errors import BackendUnavailable
 
 OfRecord = TypeVar("OfRecord", bound=tuple[Any, ...])
@@ -62,7 +63,7 @@ def period_error(what: str, server: str) -> BackendUnavailable:
 
 
 #: By the id of the plan, which the Shape keeps, and the cost.
-_plain_shapes: dict[tuple[int, int], Shape] = {}
+_plain_shapes: CostCache[Shape] = CostCache()
 
 
 def plain_as_joint(subject: Record, plan: Plan, cost: int, lease_id: int) -> PendingJoint:
@@ -71,9 +72,7 @@ def plain_as_joint(subject: Record, plan: Plan, cost: int, lease_id: int) -> Pen
     if shape is None:
         share = Share(0, range(len(plan.rates)))
         shape = Shape((plan,), (None,), cost, (Charge(plan, cost, None),), (share,), bool(plan.slot_bit))
-        if len(_plain_shapes) >= MAX_CACHED_PLANS:
-            _plain_shapes.clear()
-        _plain_shapes[(id(plan), cost)] = shape
+        _plain_shapes.keep((id(plan), cost), shape, cost)
     return PendingJoint(subject, JointClaim((subject,), shape, False), (), lease_id, True)
 
 

@@ -45,19 +45,26 @@ def _interrupted(backend: MemoryBackend, claim: Callable[[Backend], Decision]) -
     for delay_s in cycle(_DELAYS_S):
         decisions: list[Decision] = []
         with suppress(_Alarm):
-            signal.setitimer(signal.ITIMER_REAL, delay_s)
-            # It ends also if the alarm has come in a finalizer, which ignores exceptions.
-            while len(decisions) < _MAX_CLAIMS:
-                # Nothing runs between the end of a Python function and the call of `append`.
-                decisions.append(claim(backend))
-                backend.release(decisions[-1])
-                backend.refund(decisions[-1])
+            _claim_until_alarm(backend, claim, delay_s, decisions)
         for decision in decisions:
             backend.release(decision)
             backend.refund(decision)
         alarms += bool(decisions)
         if alarms == _ALARMS:
             return
+
+
+def _claim_until_alarm(
+    backend: MemoryBackend, claim: Callable[[Backend], Decision], delay_s: float, decisions: list[Decision]
+) -> None:
+    # A function, because a `with` of CPython 3.13 does not catch what a handler raises at the end of a loop's turn.
+    signal.setitimer(signal.ITIMER_REAL, delay_s)
+    # It ends also if the alarm has come in a finalizer, which ignores exceptions.
+    while len(decisions) < _MAX_CLAIMS:
+        # Nothing runs between the end of a Python function and the call of `append`.
+        decisions.append(claim(backend))
+        backend.release(decisions[-1])
+        backend.refund(decisions[-1])
 
 
 def _raise(*_: object) -> None:

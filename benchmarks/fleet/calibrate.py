@@ -33,7 +33,7 @@ def measure(kind: str) -> tuple[Costs, float]:
     with running(kind) as server:
         # On a cluster, the budget of the service is a call of its own.
         is_part = bool(also) and kind.startswith("redis cluster")
-        others = Others(lambda: time.process_time() + sum(server.used_s().values()))
+        others = Others(lambda: time.process_time() + server.total_s())
         client = asyncio.run(measure_client(server, () if is_part else also))
         costs, wire_s = asyncio.run(_ServerCosts(server, () if is_part else also).measure(is_part))
         share = others.share()

@@ -89,4 +89,4 @@ def _start(work: Work) -> "subprocess.Popen[bytes]":
 
 
 def _used_s(programs: Sequence["subprocess.Popen[bytes]"], server: RunningServer) -> float:
-    return sum(server.used_s().values()) + sum(used_s(program.pid) for program in programs)
+    return server.total_s() + sum(used_s(program.pid) for program in programs)

@@ -38,6 +38,10 @@ class RunningServer:
                 used[pid] = used_s(pid)
         return used
 
+    def total_s(self) -> float:
+        """The processor time of all processes until now, also of those that have ended."""
+        return sum(_with_ended_children_s(pid) for pid in self.pids())
+
     def signal(self, number: int) -> None:
         """Send a signal to each process."""
         for pid in self.pids():
@@ -47,6 +51,16 @@ class RunningServer:
     def used_since_s(self, before: dict[int, float]) -> float:
         """The processor time since `before`. That of processes which have ended meanwhile is missing."""
         return sum(now_s - before.get(pid, 0.0) for pid, now_s in self.used_s().items())
+
+
+def _with_ended_children_s(pid: int) -> float:
+    """The processor time of another process and of its children that have ended; 0 if it has ended itself."""
+    try:
+        # The name of the program may have spaces, but no parenthesis after its end.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def used_s(pid: int) -> float:

@@ -2,14 +2,15 @@
 
 With W processes, each gets 1/W of every limit, rounded up, so together they exceed a limit by at most one token each.
 The burst of a share holds at least the largest claim, or that claim could never be allowed. It never exceeds the burst
-of the plan. The plan of every budget of a claim has a share.
+of the plan. Clients may choose what a claim costs, so it grows in steps of a 64th of the smallest burst: a plan has 65
+different shares at most. The plan of every budget of a claim has a share.
 """
 
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeGuard
+from typing import Final, TypeGuard
 
 from awx_ratelimit.core.decision import Decision, joint_decision
 from awx_ratelimit.core.joint_claim import JointClaim, cost_by_measure, shape_of
@@ -18,6 +19,9 @@ from awx_ratelimit.core.rate import REQUESTS, Rate
 from awx_ratelimit.core.validation import set_fields
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.runtime.clock import WallClock
+
+#: So many steps lead to the burst of a plan. The layouts of shares are never freed.
+_STEPS: Final = 64
 
 
 class Share(Plan):
@@ -56,7 +60,10 @@ class Shares:
             return known[1]
         before = known[0] if known else {}
         # By the measures of the plan: a client may name any others.
-        costs = {rate.measure: max(costs.get(rate.measure, 1), before.get(rate.measure, 1)) for rate in plan.rates}
+        costs = {
+            measure: max(_in_steps(costs.get(measure, 1), burst), before.get(measure, 1))
+            for measure, burst in _bursts(plan).items()
+        }
         share = self._new(plan, costs)
         while len(self._known) >= MAX_CACHED_PLANS:
             with suppress(KeyError):  # another thread may remove it at the same time
@@ -97,6 +104,19 @@ class OpenShares(Shares):
         claim = self.of_claim(claim)
         states = [(0, [0, 0] * len(charge.plan.rates), 0, 0) for charge in claim.shape.charges]
         return joint_decision(claim, WallClock.now_ms(), states, 0, None)
+
+
+def _bursts(plan: Plan) -> dict[str, int]:
+    """The smallest burst of each measure."""
+    bursts: dict[str, int] = {}
+    for rate in plan.rates:
+        bursts[rate.measure] = min(rate.burst, bursts.get(rate.measure, rate.burst))
+    return bursts
+
+
+def _in_steps(cost: int, burst: int) -> int:
+    step = -(-burst // _STEPS)
+    return -(-cost // step) * step
 
 
 def _rate(rate: Rate, workers: int, cost: int) -> Rate:

@@ -67,5 +67,5 @@ def test_shadow(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
 
     assert in_shadow == alone
     assert [vars(record)["shadow_limits"] for record in caplog.records if record.name == _LOG] == [
-        ["search.minute"]
+        ["shadow-search.minute"]
     ] * 3

@@ -22,8 +22,8 @@ app = RateLimitMiddleware(
     anonymous=Plan.of("visitor", per_minute=30, shadow=True),
     rules=[
         Rule("/health", exempt=True),
-        Rule("/search", budget="search", plan=Plan.of("search", per_minute=5, shadow=True)),
-        Rule("/login", budget="login", plan=Plan.of("login", per_minute=3, shadow=True), per="address"),
+        Rule("/search", budget="shadow-search", plan=Plan.of("search", per_minute=5, shadow=True)),
+        Rule("/login", budget="shadow-login", plan=Plan.of("login", per_minute=3, shadow=True), per="address"),
     ],
     listeners=[RefusalLog()],
 )

@@ -220,6 +220,16 @@ def test_wrong_arguments(statuses: Any, arguments: dict[str, Any], error: str) -
         statuses({}, **arguments)
 
 
+def test_mistake_under_a_server(caplog: pytest.LogCaptureFixture) -> None:
+    """A mistake is logged when a server makes the middleware, because uvicorn hides what is raised then."""
+    app = Starlette()
+    app.add_middleware(RateLimitMiddleware, keys={"awx_example_key": "starter", "awx_other_key": "glod"})
+    with pytest.raises(InvalidLimit), TestClient(app):
+        pass
+
+    assert "RateLimitMiddleware: StaticKeys: key 2: plan: there is no plan 'glod'" in caplog.text
+
+
 @both
 def test_plan_that_is_not_in_the_table(statuses: Any) -> None:
     """A key with a plan that does not exist is found at the start."""

@@ -137,7 +137,7 @@ def test_unknown_plan() -> None:
 
 def test_no_default() -> None:
     """Without a default plan, a caller without a plan is an error."""
-    with pytest.raises(InvalidLimit, match="the table has no default"):
+    with pytest.raises(InvalidLimit, match=r"the table has no default; .*; write default='starter', for example"):
         PlanTable([STARTER]).resolve(Caller("key_1"))
 
 

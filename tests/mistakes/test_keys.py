@@ -36,7 +36,7 @@ MISTAKES: list[Mistake] = [
     (
         'sync_gate(identify=StaticKeys({"awx_example_key": "stater"}))',
         InvalidLimit,
-        "caller: plan: there is no plan 'stater'; allowed are starter, growth",
+        "StaticKeys: key 1: plan: there is no plan 'stater'; allowed are starter, growth",
     ),
     (
         'sync_gate(identify=StaticKeys({"starter": "awx_example_key"}))',

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from fakeredis import FakeServer
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from flask import Flask
 from tests.redis_servers import RedisServer
 
 from awx_ratelimit import (
@@ -28,6 +30,7 @@ from awx_ratelimit import (
     open_async_backend,
     open_backend,
 )
+from awx_ratelimit.adapters.flask import RateLimit as FlaskRateLimit
 from awx_ratelimit.testing import ManualClock, fake_redis, frozen
 
 PLAN = Plan("p", (Rate.parse("2/minute"),), Concurrency(1))
@@ -182,6 +185,27 @@ def test_frozen_things(kind: str) -> None:
 
     assert inside.decided_at_ms == clock.now_ms()
     assert backend.acquire("s", PLAN, 1).decided_at_ms != clock.now_ms()
+
+
+def test_app_with_the_middleware() -> None:
+    """Of an app that makes its own middleware, the limits of that middleware are frozen."""
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware, anonymous=Plan.of("visitor", per_minute=1))
+    flask_app = Flask(__name__)
+    FlaskRateLimit(flask_app, anonymous=Plan.of("visitor", per_minute=1))
+    for limited, client in ((app, TestClient(app)), (flask_app, flask_app.test_client())):
+        with frozen(limited) as clock:
+            statuses = [client.get("/").status_code for _ in range(2)]
+            clock.advance(60_000)
+            with_room = client.get("/").status_code
+
+        assert (statuses, with_room) == ([404, 429], 404)
+
+
+def test_app_without_the_middleware() -> None:
+    """`frozen` says of an app without the middleware what to give instead."""
+    with pytest.raises(TypeError, match=r"got a FastAPI; to freeze any app, give it a gate of yours: frozen\(gate\)"):
+        frozen(FastAPI()).__enter__()
 
 
 def test_clock_of_a_memory_backend() -> None:

@@ -8,6 +8,7 @@ A request takes the same way as through a gate of your own: these classes only a
 from typing import Unpack
 
 from awx_ratelimit.adapters.asgi import middleware as asgi
+from awx_ratelimit.adapters.asgi.lifespan import log_error_at_startup
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, OwnedSyncGate, Plans
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES
 from awx_ratelimit.adapters.wsgi import middleware as wsgi
@@ -44,7 +45,11 @@ class RateLimitMiddleware(asgi.RateLimitMiddleware):
         max_drain_bytes: int = MAX_DRAIN_BYTES,
         **options: Unpack[GateOptions],
     ) -> None:
-        self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
+        try:
+            self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
+        except Exception as error:
+            log_error_at_startup(error)
+            raise
         super().__init__(app, gate=self._owned.gate, max_drain_bytes=max_drain_bytes)
 
     def begin_lifespan(self) -> None:

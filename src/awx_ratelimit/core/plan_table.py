@@ -196,8 +196,11 @@ class PlanTable:
             return self._plans[name]
         if isinstance(name, Plan):
             return name
-        wrong = "no plan is given and the table has no default" if name is None else f"there is no plan {name!r}"
-        raise place.error(f"{wrong}; allowed are {', '.join(self._plans) or 'none: the table is empty'}")
+        allowed = f"allowed are {', '.join(self._plans) or 'none: the table is empty'}"
+        if name is not None:
+            raise place.error(f"there is no plan {name!r}; {allowed}")
+        remedy = f"; write default={next(iter(self._plans))!r}, for example" if self._plans else ""
+        raise place.error(f"no plan is given and the table has no default; {allowed}{remedy}")
 
 
 class _WatchedPlanTable(PlanTable):

@@ -26,19 +26,24 @@ _NS_IN_MS = 1_000_000
 def frozen(limited: Any) -> Iterator[ManualClock]:
     """Freeze the clock of `limited` for the duration of the block, with limits that start unused; yields the clock.
 
-    `limited` is a gate, a limiter, a middleware or a backend: everything that uses the same backend is frozen with it.
+    `limited` is a gate, a limiter, a middleware, a backend, or an app of Starlette, FastAPI or Flask to which the
+    middleware was added: everything that uses the same backend is frozen with it.
     Limits in Redis and in a host's file are not touched: the block uses other keys of the same server, which expire by
     themselves, and another file. Guards forget outages.
 
-    Raises TypeError for a backend that this library does not know.
+    Raises TypeError for a backend that this library does not know, and for an app without the middleware.
     """
+    limited = _limited_in(limited)
     gate = getattr(limited, "gate", limited)
     layers = [getattr(gate, "_limiter", gate)]
     while (inner := getattr(layers[-1], "backend", None)) is not None:
         layers.append(inner)
     if _freezer(layers[-1]) is None:
         got = type_name(layers[-1])
-        raise TypeError(f"frozen: expected a gate, a limiter or a middleware over a backend of this library, got {got}")
+        raise TypeError(
+            "frozen: expected a gate, a limiter, a middleware, or an app of Starlette, FastAPI or Flask with one, over "
+            f"a backend of this library, got {got}; to freeze any app, give it a gate of yours: frozen(gate)"
+        )
     clock = ManualClock(_START_MS)
     with ExitStack() as stack:
         # From the inside, because a guard asks its backend for its servers.
@@ -53,11 +58,26 @@ def frozen(limited: Any) -> Iterator[ManualClock]:
 def rate_limits(rate_limited: Any) -> Iterator[ManualClock]:
     """The frozen clock of your app's limits, which start unused in each test.
 
-    Import this fixture in a conftest.py that also defines a fixture `rate_limited`, which returns your app's gate, its
-    limiter or its middleware.
+    Import this fixture in a conftest.py that also defines a fixture `rate_limited`, which returns your app, its gate,
+    its limiter or its middleware.
     """
     with frozen(rate_limited) as clock:
         yield clock
+
+
+def _limited_in(limited: Any) -> Any:
+    """The middleware of this library in an app of Starlette or Flask; `limited` if it is something else."""
+    layer = getattr(limited, "wsgi_app", None)
+    if hasattr(limited, "build_middleware_stack"):
+        # Starlette makes its middlewares before the first request.
+        if limited.middleware_stack is None:
+            limited.middleware_stack = limited.build_middleware_stack()
+        layer = limited.middleware_stack
+    while layer is not None:
+        if hasattr(layer, "gate"):
+            return layer
+        layer = getattr(layer, "app", None)
+    return limited
 
 
 def _freezer(layer: Any) -> Any:

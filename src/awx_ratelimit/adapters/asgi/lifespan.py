@@ -7,6 +7,7 @@ A CORS middleware inside RateLimitMiddleware never sees a refusal. One outside r
 It is found by class name, so no framework is imported.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -98,6 +99,19 @@ async def run_lifespan(
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await app_send({"type": "lifespan.shutdown.complete"})
+
+
+def log_error_at_startup(error: Exception) -> None:
+    """Log `error`, which the constructor of the middleware raises, if a server is running.
+
+    Starlette makes its middlewares when the lifespan starts. There uvicorn takes an exception for an app without
+    lifespan, and starts without a word.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    _log.error("RateLimitMiddleware: %s", error)
 
 
 def event_loop_error(*parts: Any) -> str:

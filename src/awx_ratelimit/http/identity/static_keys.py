@@ -87,14 +87,17 @@ class StaticKeys:
 
     def caller_plans(self, plans: PlanTable) -> set[Plan]:
         """The plans of the callers. Raises InvalidLimit for a plan that is not in the table. Gates call it once."""
-        try:
-            return {plans.resolve(caller) for caller in self._callers.values()}
-        except InvalidLimit:
-            swapped = self._swap_error(plans)
-            if swapped is None:
-                raise
-        # Raised outside the handler, because the table's error shows a key and would become the context of this one.
-        raise InvalidLimit(swapped)
+        resolved: set[Plan] = set()
+        for number, caller in enumerate(self._callers.values(), start=1):
+            try:
+                resolved.add(plans.resolve(caller))
+            except InvalidLimit as error:
+                reason = self._swap_error(plans) or f"StaticKeys: key {number}: {str(error).removeprefix('caller: ')}"
+            else:
+                continue
+            # Raised outside the handler, because the table's error may show a key and would become the context.
+            raise InvalidLimit(reason)
+        return resolved
 
     def callers_without_account(self) -> list[Caller]:
         """The callers that share the limits of an account with nobody. Gates call it once."""

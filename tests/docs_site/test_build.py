@@ -106,6 +106,11 @@ def test_twins(site: Path, pages: dict[str, Addresses]) -> None:
     assert [(folder, link) for folder, link in links if not (site / folder / link).is_file()] == []
 
 
+def test_twins_have_no_markers(site: Path) -> None:
+    """The Markdown of a page has none of the comments between which tools write."""
+    assert [str(path) for path in site.rglob("*.md") if "<!--" in path.read_text()] == []
+
+
 def test_twins_are_named(pages: dict[str, Addresses]) -> None:
     """Each page names its Markdown, for programs that look for it."""
     unnamed = [page for page, parsed in pages.items() if "index.md" not in parsed.loaded]

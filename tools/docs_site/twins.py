@@ -12,6 +12,8 @@ from tools.docs_site.pages import ROOT, with_links
 
 #: Where mkdocstrings inserts the reference of a name.
 _DIRECTIVE = re.compile(r"^::: awx_ratelimit\.(?P<name>[\w.]+)(?P<options>(?:\n    .*)*)$", re.MULTILINE)
+#: Where tools write a generated part of a page, on a line of its own or within one.
+_MARKER = re.compile(r"^<!-- .*? -->\n|<!-- .*? -->", re.MULTILINE)
 _MEMBERS = re.compile(r"members: \[(.*)\]")
 
 
@@ -27,6 +29,7 @@ def write_twins(pages: dict[str, str], site: Path) -> None:
     reference = _reference()
     for page, markdown in pages.items():
         text = _DIRECTIVE.sub(reference, markdown)
+        text = _MARKER.sub("", text)
         (site / twin_of(page)).write_text(with_links(text, lambda link, page=page: _twin_link(link, page)))
 
 

@@ -12,7 +12,7 @@ from awx_ratelimit.keys import KeyService
 from awx_ratelimit.testing import frozen
 
 KEY = {"X-API-Key": "awx_example_key"}
-_REDIS = 'open_async_backend("redis://localhost:6379")'
+_REDIS = 'open_async_backend("redis://localhost:6379?expected_workers=4")'
 
 
 class TestTutorial:

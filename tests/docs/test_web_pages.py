@@ -117,10 +117,8 @@ def test_without_http(gate_page: dict[str, Any], capsys: pytest.CaptureFixture[s
 
 def test_of_a_reader(gate_page: dict[str, Any]) -> None:
     """The test that the page shows passes against the page's gate."""
-    client = TestClient(gate_page["gated_app"], headers=KEY)
-
     with frozen(gate_page["gate"]) as clock:
-        gate_page["test_the_sixty_first_is_refused"](client, clock)
+        gate_page["test_the_sixty_first_is_refused"](clock)
 
 
 def test_routes_of_fastapi() -> None:

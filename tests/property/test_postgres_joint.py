@@ -106,3 +106,15 @@ def test_a_clock_that_was_ahead(postgres: Postgres) -> None:
     after = [numbers(each.peek("s", plan, 1)) for each in backends]
     backend.close()
     assert after[0] == after[1]
+
+
+def test_a_cost_above_the_burst_after_a_long_time(postgres: Postgres) -> None:
+    """A cost above the burst is refused, however long the limit was not used."""
+    clock, plan = ManualClock(START_MS), Plan("p", (Rate("x", 1, 1_000),))
+    backend = PostgresBackend.from_url(postgres.emptied_limits(), clock=clock, timeout_ms=10_000)
+    backend.acquire("s", plan, 1)
+    clock.advance(24 * 3_600_000)
+    refused = backend.acquire("s", plan, 2)
+    backend.close()
+
+    assert not refused.allowed

@@ -146,6 +146,8 @@ class _SinglePlan:
 
     def __init__(self, place: str, plan: Plan) -> None:
         self._plan = plan
+        #: A larger cost never fits, but a debt that drains below zero would leave room for it.
+        self._largest_cost = min((rate.burst for rate in plan.rates), default=EXACT_MAX)
         self._has_slots = plan.concurrency is not None
         self._place = place
         self._any = self._statements(None)
@@ -153,8 +155,10 @@ class _SinglePlan:
         self._first: dict[int, Singles] = {}
         self.of(1)
 
-    def of(self, cost: int) -> Singles:
-        """Singles of a cost."""
+    def of(self, cost: int) -> Singles | None:
+        """Singles of a cost; None for one above a burst."""
+        if cost > self._largest_cost:
+            return None
         known, rates = self._first.get(cost), len(self._plan.rates)
         if known is None and len(self._first) < _MAX_FIRST_COSTS:
             known = self._first[cost] = Singles(rates, self._terms(cost), *self._statements(cost))
@@ -210,7 +214,7 @@ class SingleStatements:
         self._of_plan = PlanCache(lambda plan: _SinglePlan(place, plan) if _is_single(plan) else None).get
 
     def of(self, plan: Plan, cost: int) -> Singles | None:
-        """None for a plan that these functions do not know."""
+        """None for a plan that these functions do not know, and for a cost above a burst."""
         known = self._of_plan(plan)
         return known.of(cost) if known is not None else None
 

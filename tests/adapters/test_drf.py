@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -431,3 +433,22 @@ def test_wrong_rate() -> None:
         type("Wrong", (drf.Throttle,), {"rate": "2/fortnight"})
     with pytest.raises(ImproperlyConfigured, match=r"Throttle.rate: expected a notation such as '30/minute', got None"):
         drf.Throttle().allow_request(None, None)
+
+
+@pytest.mark.parametrize("first", ["rest_framework.views", "awx_ratelimit.adapters.drf"])
+def test_default_throttle_classes(tmp_path: Path, first: str) -> None:
+    """A throttle can stand in DEFAULT_THROTTLE_CLASSES, whichever module a project imports first."""
+    (tmp_path / "throttles.py").write_text(
+        "from awx_ratelimit.adapters.drf import Throttle\n\n\nclass Site(Throttle):\n    rate = '30/minute'\n"
+    )
+    program = (
+        "import importlib\n"
+        "from django.conf import settings\n"
+        "settings.configure(REST_FRAMEWORK={'DEFAULT_THROTTLE_CLASSES': ['throttles.Site']})\n"
+        f"importlib.import_module('{first}')\n"
+        "from rest_framework.views import APIView\n"
+        "print(APIView.throttle_classes)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (ended.stdout, ended.stderr) == ("[<class 'throttles.Site'>]\n", "")

@@ -20,7 +20,6 @@ try:
     from rest_framework.exceptions import APIException
     from rest_framework.exceptions import Throttled as _Throttled
     from rest_framework.throttling import BaseThrottle
-    from rest_framework.views import APIView, exception_handler
 except ModuleNotFoundError as error:
     raise ImportError(f"throttles need {error.name}; install it with: pip install djangorestframework") from error
 
@@ -110,7 +109,7 @@ class Throttle(BaseThrottle):  # type: ignore[misc]  # the framework has no type
     def _refuse(self, admission: Admission, request: HttpRequest, view: Any) -> None:
         reply: Any = admission.reply
         _report(view, [pair for pair in reply.headers if not pair[0].startswith(b"content-")])
-        if isinstance(view, APIView):
+        if isinstance(view, _views().APIView):
             find_handler = view.get_exception_handler
             view.get_exception_handler = lambda: _answering(find_handler(), response_of(reply, request))
         if admission.decision is None and reply.status != _Throttled.status_code:
@@ -134,8 +133,17 @@ def _report(view: Any, headers: list[tuple[bytes, bytes]]) -> None:
 
 def _answering(handler: Any, response: HttpResponse) -> Any:
     """The framework's own handler with `response` for a refusal; a handler of the project as it is."""
-    return partial(_answer, response) if handler is exception_handler else handler
+    return partial(_answer, response) if handler is _views().exception_handler else handler
 
 
 def _answer(response: HttpResponse, error: Exception, context: Any) -> Any:
-    return response if isinstance(error, _Throttled | LimiterUnavailable) else exception_handler(error, context)
+    if isinstance(error, _Throttled | LimiterUnavailable):
+        return response
+    return _views().exception_handler(error, context)
+
+
+def _views() -> Any:
+    """The framework's views. It imports DEFAULT_THROTTLE_CLASSES while it imports them: so not with this module."""
+    from rest_framework import views
+
+    return views

@@ -1,7 +1,7 @@
 """Frozen limits, for the tests of apps: on every backend, for threads and for event loops."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from awx_ratelimit import (
     AsyncGate,
     AsyncGuardedBackend,
     AsyncLimiter,
+    Budget,
     Concurrency,
     Gate,
     GuardedBackend,
@@ -34,6 +35,8 @@ from awx_ratelimit.adapters.flask import RateLimit as FlaskRateLimit
 from awx_ratelimit.testing import ManualClock, fake_redis, frozen
 
 PLAN = Plan("p", (Rate.parse("2/minute"),), Concurrency(1))
+#: An account with the same rate.
+ACCOUNT = Budget("acme", Plan("a", PLAN.rates), "account")
 Make = Callable[[], Any]
 
 
@@ -43,11 +46,11 @@ class Threads:
     def __init__(self, backend: Any) -> None:
         self.limited: Any = Limiter(backend)
 
-    def spend(self) -> list[bool]:
+    def spend(self, also: Sequence[Budget] = ()) -> list[bool]:
         """Whether each of four calls was allowed. The slots come back."""
         decisions = []
         for _ in range(4):
-            decisions.append(self.limited.acquire("s", PLAN))
+            decisions.append(self.limited.acquire("s", PLAN, also=also))
             self.limited.release(decisions[-1])
         return [decision.allowed for decision in decisions]
 
@@ -62,13 +65,13 @@ class Loop(Threads):
         self.limited = AsyncLimiter(backend)
         self.runner = asyncio.Runner()
 
-    def spend(self) -> list[bool]:
-        return self.runner.run(self._spend())
+    def spend(self, also: Sequence[Budget] = ()) -> list[bool]:
+        return self.runner.run(self._spend(also))
 
-    async def _spend(self) -> list[bool]:
+    async def _spend(self, also: Sequence[Budget]) -> list[bool]:
         decisions = []
         for _ in range(4):
-            decisions.append(await self.limited.acquire("s", PLAN))
+            decisions.append(await self.limited.acquire("s", PLAN, also=also))
             await self.limited.release(decisions[-1])
         return [decision.allowed for decision in decisions]
 
@@ -102,18 +105,19 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Threads]:
     app.close()
 
 
-def test_frozen_block(app: Threads) -> None:
+@pytest.mark.parametrize("also", [(), (ACCOUNT,)], ids=["a key", "a key and its account"])
+def test_frozen_block(app: Threads, also: Sequence[Budget]) -> None:
     """In a block, limits start unused and time moves only by hand; after it, the limits of before are back."""
-    before = app.spend()
+    before = app.spend(also)
     with frozen(app.limited) as clock:
-        start = app.spend()
+        start = app.spend(also)
         clock.advance(29_999)
-        early = app.spend()
+        early = app.spend(also)
         clock.advance(1)
-        on_time = app.spend()
+        on_time = app.spend(also)
     with frozen(app.limited):
-        again = app.spend()
-    after = app.spend()
+        again = app.spend(also)
+    after = app.spend(also)
 
     assert before[:2] == start[:2] == again[:2] == [True, True]
     assert start[2:] == again[2:] == [False, False]

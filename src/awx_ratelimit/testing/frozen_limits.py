@@ -128,13 +128,14 @@ def _remote(backend: Any, clock: Clock) -> Iterator[None]:
 
 @contextmanager
 def _host(backend: Any, clock: Clock) -> Iterator[None]:
-    names = ("_path", "_open_table", "_now_ms", "_hold_times", "_session", "_unmeasured")
+    names = ("_path", "_open_table", "_now_ms", "_hold_times", "_joint", "_session", "_unmeasured")
     before = {name: getattr(backend, name) for name in names}
     open_table = backend._open_table
     with TemporaryDirectory() as folder:
         backend._path = f"{folder}/limits"
         backend._open_table = partial(open_table.func, backend._path, **open_table.keywords)
         backend._now_ms, backend._hold_times = clock.now_ms, HoldTimes()
+        backend._joint = type(backend._joint)(backend._now_ms, backend._hold_times)
         backend._start_session()
         backend._open()
         try:

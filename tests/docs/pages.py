@@ -7,6 +7,8 @@ from textwrap import dedent
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from tests.route_names import no_other_routes
+
 from awx_ratelimit import AsyncGate
 from awx_ratelimit.adapters.asgi.middleware import RateLimitMiddleware
 
@@ -69,7 +71,8 @@ def run_text(text: str, **given: Any) -> dict[str, Any]:
     sys.modules[module.__name__] = module
     names = vars(module)
     names.update(given)
-    exec(compile(text, "a page", "exec", dont_inherit=True), names)
+    with no_other_routes():
+        exec(compile(text, "a page", "exec", dont_inherit=True), names)
     return names
 
 

@@ -1,6 +1,5 @@
 """The examples of the tutorial and of the how-tos do what the pages say."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +148,7 @@ def test_flask() -> None:
                 left = response.headers["RateLimit"]
 
     assert left.startswith('"minute";r=56')
-    # The name has a hash if another test of this process has limited a function of that name.
-    assert re.search(r'"search[^"]*\.minute";r=29', left)
+    assert '"search.minute";r=29' in left
     with names["create_app"]().test_client().get("/") as response:
         assert response.status_code == 401
 

@@ -28,6 +28,7 @@ from tests.migration.running import (
 )
 from tests.migration.scenarios import SCENARIOS, Scenario
 from tests.migration.sites import ADDRESS, Sender, Site
+from tests.route_names import no_other_routes
 
 from awx_ratelimit.testing import ManualClock, frozen
 
@@ -182,11 +183,6 @@ def site_in_shadow(peer: Peer) -> Iterator[Site]:
         # Users import the app that they put into the middleware, so it is another one than that of `site_before`.
         peer.reset(import_module(f"examples.migration.{peer.name}.before"))
         yield Site(sender, before.clock, module)
-
-
-def no_other_routes() -> AbstractContextManager[Any]:
-    """In this block, limits of routes have the names that they have in a process with one app."""
-    return patch.dict("awx_ratelimit.core.scope._OWNERS", clear=True)
 
 
 @cache

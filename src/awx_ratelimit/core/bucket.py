@@ -78,4 +78,5 @@ def convert_debt(rate: Rate, debt: int, unit: int, capacity: int) -> int:
 
 def max_debt(rate: Rate) -> int:
     """The largest debt that settling can leave: twice the capacity, and at most what is counted exactly."""
-    return min(rate.capacity + rate.capacity, EXACT_MAX)
+    twice: int = product(2, rate.capacity)
+    return min(twice, EXACT_MAX)

@@ -60,8 +60,7 @@ class HoldTimes:
         try:
             for plan in decision.record_plans:
                 if plan.slot_bit:
-                    now = now_ms()
-                    self.record(plan, (now if type(now) is int else exact_ms(now)) - decision.decided_at_ms)
+                    self.record(plan, exact_ms(now_ms()) - decision.decided_at_ms)
         except Exception:
             _log.exception("the clock of a backend failed")
         return MEASURED_ONE_IN - 1 if lease_number >= MEASURED_FIRST else 0

@@ -27,6 +27,8 @@ def exact_int(value: int) -> int:
 
 def exact_ms(now_ms: object) -> int:
     """The time that a user's clock has returned, as an exact `int`. Raises TypeError for anything else."""
+    if type(now_ms) is int:
+        return now_ms
     if isinstance(now_ms, bool) or not isinstance(now_ms, int):
         raise TypeError(f"clock: expected an int from now_ms(), got {describe(now_ms)}; write int(milliseconds)")
     return exact_int(now_ms)

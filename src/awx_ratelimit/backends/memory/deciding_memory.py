@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from awx_ratelimit.backends.memory.joint_memory import JointMemory
 from awx_ratelimit.backends.memory.leases import Leases, discard_all
-from awx_ratelimit.backends.memory.sharded_memory import MASK, checked_ms
+from awx_ratelimit.backends.memory.sharded_memory import MASK
 from awx_ratelimit.backends.memory.subject_state import Saved, SubjectState
 from awx_ratelimit.core.budget import ScopedSubject
 from awx_ratelimit.core.claim import check_plan, checked_claim, checked_subject
@@ -121,7 +121,7 @@ class DecidingMemory(JointMemory):
         renew_if_forked()
         shard = self._shards[hash(subject) & _MASK]
         with shard.lock:
-            now_ms = checked_ms(self._now_ms())
+            now_ms = exact_ms(self._now_ms())
             state = shard.find(subject) or SubjectState.new(plan)
             state.end_overdue(now_ms)
             rate_levels = state.levels_under(plan)

@@ -9,7 +9,7 @@ from awx_ratelimit.backends.memory.joint_decisions import (
 from awx_ratelimit.backends.memory.leases import Leases
 from awx_ratelimit.backends.memory.several_budgets import SeveralBudgets
 from awx_ratelimit.backends.memory.shard import NO_SHARD
-from awx_ratelimit.backends.memory.sharded_memory import MASK, checked_ms
+from awx_ratelimit.backends.memory.sharded_memory import MASK
 from awx_ratelimit.backends.validation import check_joint_claim
 from awx_ratelimit.core.decide import charge_pair, decide
 from awx_ratelimit.core.decision import Decision, JointDecision
@@ -188,7 +188,7 @@ class JointMemory(SeveralBudgets):
                             higher.wait()
                             continue
                         try:
-                            now_ms = checked_ms(self._now_ms())
+                            now_ms = exact_ms(self._now_ms())
                             states = shard.states.get(record), shard_2.states.get(record_2)
                             decision = charge_plainly(claim, states, self._no_leases, next(self._lease_ids), now_ms)
                             if decision is None:

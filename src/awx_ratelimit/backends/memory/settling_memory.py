@@ -4,11 +4,12 @@ from typing import Any
 
 from awx_ratelimit.backends.memory.joint_decisions import is_settled, mark_settled
 from awx_ratelimit.backends.memory.leases import Leases, declared_id, discard_all
-from awx_ratelimit.backends.memory.sharded_memory import MASK, ShardedMemory, checked_ms
+from awx_ratelimit.backends.memory.sharded_memory import MASK, ShardedMemory
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges, corrections
+from awx_ratelimit.core.validation import exact_ms
 from awx_ratelimit.runtime.forks import renew_if_forked
 from awx_ratelimit.runtime.mypyc import mypyc_attr
 
@@ -38,7 +39,7 @@ class SettlingMemory(ShardedMemory):
     def _settle(self, decision: Decision, actual: ActualCost, charged: list[tuple[Record, Charge, int]]) -> bool:
         if is_settled(decision):
             return False
-        now_ms = checked_ms(self._now_ms())
+        now_ms = exact_ms(self._now_ms())
         settling = []
         for record, charge, exceeded in charged:
             shard = self._shards[hash(record) & MASK]

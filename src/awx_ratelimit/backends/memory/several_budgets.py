@@ -14,13 +14,14 @@ from awx_ratelimit.backends.memory.joint_decisions import (
 from awx_ratelimit.backends.memory.leases import joint_holder
 from awx_ratelimit.backends.memory.settling_memory import SettlingMemory
 from awx_ratelimit.backends.memory.shard import Shard
-from awx_ratelimit.backends.memory.sharded_memory import MASK, MAX_SCOPES, checked_ms
+from awx_ratelimit.backends.memory.sharded_memory import MASK, MAX_SCOPES
 from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.backends.validation import check_joint_claim
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.decision import Decision, JointDecision, joint_decision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.validation import exact_ms
 from awx_ratelimit.runtime.forks import renew_if_forked
 from awx_ratelimit.runtime.mypyc import mypyc_attr
 
@@ -45,7 +46,7 @@ class SeveralBudgets(SettlingMemory):
         return decided[0]
 
     def _decide_any(self, claim: JointClaim, shards: Sequence[Shard], decided: list[JointDecision]) -> None:
-        now_ms = checked_ms(self._now_ms())
+        now_ms = exact_ms(self._now_ms())
         states = [shard.states.get(record) for shard, record in zip(shards, claim.records, strict=True)]
         decision = charge_plainly(claim, states, self._no_leases, next(self._lease_ids), now_ms)
         decided.append(self._decide_jointly(claim, shards, now_ms) if decision is None else decision)
@@ -93,7 +94,7 @@ class SeveralBudgets(SettlingMemory):
         return decision
 
     def _peek_jointly(self, claim: JointClaim) -> Decision:
-        now_ms = checked_ms(self._now_ms())
+        now_ms = exact_ms(self._now_ms())
         states = []
         for record, charge in zip(claim.records, claim.shape.charges, strict=True):
             state = self._shards[hash(record) & _MASK].find(record) or SubjectState.new(charge.plan)

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from awx_ratelimit.backends.memory.latch import RETRY_S, Latch, new_lock
 from awx_ratelimit.backends.memory.subject_state import SubjectState
+from awx_ratelimit.core.bucket import product
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.state_layout import forget_at_ms
@@ -35,7 +36,7 @@ class _SweepRound:
 
     def shrunk(self, table: dict[Record, _Kept]) -> dict[Record, _Kept]:
         """`table`, or a copy if most of its entries are gone: a dict never shrinks by itself."""
-        if len(table) >= -(-self.max_size // 4):
+        if product(4, len(table)) >= self.max_size:
             return table
         self.max_size = len(table)
         if not table:

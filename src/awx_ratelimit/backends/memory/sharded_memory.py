@@ -13,7 +13,6 @@ from awx_ratelimit.core.budget import Record, ScopedSubject, subject_of
 from awx_ratelimit.core.claim import check_subject
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.validation import exact_ms
 from awx_ratelimit.runtime.clock import Clock, SystemClock
 from awx_ratelimit.runtime.mypyc import mypyc_attr
 
@@ -23,11 +22,6 @@ MASK: Final = 63
 MAX_SCOPES: Final = 1_000
 _SWEEP_INTERVAL_MS: Final = 4
 _SWEEP_AFTER_LOADS: Final = 4
-
-
-def checked_ms(now_ms: Any) -> int:
-    """What a clock has returned, as an exact int. Raises TypeError if it is something else."""
-    return now_ms if type(now_ms) is int else exact_ms(now_ms)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

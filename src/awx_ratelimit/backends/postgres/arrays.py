@@ -30,12 +30,13 @@ def bigints(numbers: Sequence[int]) -> bytes:
         return _EMPTY.pack(0, 0, _BIGINT)
     elements = [8] * (2 * count)
     elements[1::2] = numbers
+    header = _HEADER.pack(1, 0, _BIGINT, count, 1)
     if count <= _PART:
-        return _packing(count).pack(1, 0, _BIGINT, count, 1, *elements)
-    parts = [_HEADER.pack(1, 0, _BIGINT, count, 1)]
+        return header + _packing(count).pack(*elements)
+    parts = [header]
     for at in range(0, count, _PART):
         part = elements[2 * at : 2 * (at + _PART)]
-        parts.append(_packing_part(len(part) // 2).pack(*part))
+        parts.append(_packing(len(part) // 2).pack(*part))
     return b"".join(parts)
 
 
@@ -93,11 +94,6 @@ def _array(element_type: int, values: Sequence[bytes]) -> bytes:
 
 @lru_cache(_PART)
 def _packing(count: int) -> Struct:
-    return Struct("!iiiii" + "iq" * count)
-
-
-@lru_cache(_PART)
-def _packing_part(count: int) -> Struct:
     return Struct("!" + "iq" * count)
 
 

@@ -4,12 +4,14 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from flask import Flask
 from tests.docs.pages import PAGES, ROOT, Block, all_blocks, blocks, run, text_of
 from typer.main import get_command
@@ -42,14 +44,19 @@ MIGRATION = "docs/migration/"
 SCRIPTS = [block for page in PAGES for block in all_blocks(page) if block.language == "sh"]
 #: Programs that other tests run with the arguments of the page, and those that are not ours.
 SERVERS = {"uvicorn", "hypercorn", "granian", "gunicorn", "waitress-serve", "uwsgi"}
-SERVER_PAGES = {"docs/deployment.md", "docs/metrics.md", "docs/tutorial.md", "docs/workers.md"}
+SERVER_PAGES = {
+    *("docs/console.md", "docs/deployment.md", "docs/django.md", "docs/flask.md"),
+    *("docs/metrics.md", "docs/tutorial.md", "docs/workers.md"),
+}
+DJANGO_COMMANDS = {"createsuperuser", "migrate"}
 OTHERS = {"curl", "echo", "export", "git", "printf", "unset"}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python") and not page.startswith(MIGRATION)])
 def test_python(page: str) -> None:
     """The Python blocks of a page run one after another, as they are."""
-    names = run(page, **GIVEN.get(page, dict)())
+    with _django_apps(page):
+        names = run(page, **GIVEN.get(page, dict)())
 
     for name in ("verifier", "store"):
         if name in names:
@@ -90,6 +97,8 @@ def test_commands(script: Block, monkeypatch: pytest.MonkeyPatch) -> None:
             _check_extras(arguments)
         elif words[:3] == ["python", "manage.py", "awx_ratelimit"]:
             assert Command().create_parser("manage.py", "awx_ratelimit").parse_args(words[3:]).action == words[3]
+        elif words[:2] == ["python", "manage.py"]:
+            assert words[2] in DJANGO_COMMANDS, words
         elif program == "uvicorn" and arguments[0].startswith("examples."):
             module, _, name = arguments[0].partition(":")
             assert hasattr(import_module(module), name), words
@@ -102,6 +111,14 @@ def test_extras() -> None:
     table = text_of("README.md").split("| extra | for |")[1].split("\n\n")[0]
 
     assert set(re.findall(r"`([a-z]+)`", table)) == set(_extras()) - {"host"}
+
+
+def _django_apps(page: str) -> AbstractContextManager[object]:
+    """The apps of a usual project, whose models the blocks of docs/django.md import."""
+    if page != "docs/django.md":
+        return nullcontext()
+    _configured_django()
+    return override_settings(INSTALLED_APPS=[f"django.contrib.{name}" for name in ("admin", "auth", "contenttypes")])
 
 
 def _commands(script: str) -> list[list[str]]:

@@ -1,6 +1,7 @@
 """The examples of docs/django.md do what the page says."""
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 from django.core.checks import run_checks
@@ -12,7 +13,8 @@ from awx_ratelimit.adapters.django.configuration import _KEYS
 
 PAGE = "docs/django.md"
 BLOCKS = blocks(PAGE, "python")
-FIRST, USERS, VIEWS, REST, NINJA = BLOCKS
+FIRST, USERS, VIEWS, REST, PER_USER, NINJA, *_ = BLOCKS
+ENTRY = "awx_ratelimit.adapters.django.RateLimitMiddleware"
 SETTINGS = ("INSTALLED_APPS", "MIDDLEWARE", "AWX_RATELIMIT")
 
 
@@ -20,6 +22,18 @@ def names(block: str) -> dict[str, Any]:
     """The names of a block, with the settings of every test as Django's."""
     with Site({}).active():
         return run_text(block)
+
+
+class ByKey:
+    """Authenticates the user whose name is the key."""
+
+    def authenticate(self, request: Any) -> Any:
+        """The user, as the framework wants it."""
+        name = request.headers["X-API-Key"]
+        return SimpleNamespace(pk=name, is_authenticated=True, get_username=lambda: name), None
+
+    def authenticate_header(self, _: Any) -> None:
+        """Without a challenge."""
 
 
 def test_first_settings() -> None:
@@ -63,6 +77,18 @@ def test_framework() -> None:
     get = site.wsgi()
 
     assert [get("/", address="192.0.2.9").status for _ in range(31)] == [200] * 30 + [429]
+
+
+def test_limit_per_user() -> None:
+    """Each user of the framework has a limit of their own, in an API whose paths the entry exempts."""
+    # Few requests, so that no token refills meanwhile.
+    found = names(REST + PER_USER.replace("per_minute=100", "per_minute=3"))
+    found["orders"].cls.authentication_classes = [ByKey]
+    settings = {"MIDDLEWARE": [ENTRY], "AWX_RATELIMIT": found["AWX_RATELIMIT"]}
+    get = Site({"api/orders": found["orders"]}, REST_FRAMEWORK={"UNAUTHENTICATED_USER": None}, **settings).wsgi()
+
+    assert [get("/api/orders", "ann").status for _ in range(4)] == [200] * 3 + [429]
+    assert get("/api/orders", "bob").status == 200
 
 
 def test_ninja() -> None:

@@ -139,7 +139,8 @@ class TestFastApi:
 
 def test_flask() -> None:
     """A chat costs three requests, a limited view has its own bucket, and an app of the factory is limited."""
-    names = run("docs/flask.md")
+    *short, _ = blocks("docs/flask.md", "python")
+    names = run_text("".join(short))
     app = names["app"]
     with frozen(app.wsgi_app.gate):
         client = app.test_client()

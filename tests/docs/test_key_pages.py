@@ -59,12 +59,11 @@ def test_served_keys() -> None:
 
 
 def test_console() -> None:
-    """The console serves logged-in users alone."""
+    """The console serves logged-in users alone, and sends everybody else to the login."""
     names = run_first("docs/console.md")
     names["sessions"]["s1"] = names["Owner"]("acct_acme", "ann@acme.example")
-    with TestClient(names["settings_app"]) as client:
-        statuses = [
-            client.get("/console/", headers={"cookie": f"session={value}"}).status_code for value in ("s1", "s2")
-        ]
+    with TestClient(names["settings_app"], follow_redirects=False) as client:
+        ann, nobody = (client.get("/console/", headers={"cookie": f"session={value}"}) for value in ("s1", "s2"))
 
-    assert statuses == [200, 403]
+    assert ann.status_code == 200
+    assert (nobody.status_code, nobody.headers["location"]) == (303, "/login")

@@ -1,0 +1,151 @@
+"""The whole programs of pages, with a login, a console and keys, run as files of their own."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from tests.docs.pages import blocks, run_text
+from werkzeug.test import Client
+
+ANN = {"email": "ann@acme.example", "password": "correct horse"}
+GUESS = {"email": "ann@acme.example", "password": "incorrect donkey"}
+SITE = "https://localhost"
+#: The host of werkzeug's client, and a quick hash of passwords.
+SETTINGS = """
+ALLOWED_HOSTS = ["localhost"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+"""
+#: A project of Django with the console in its wsgi.py, which prints what a visitor and a user get.
+VISITS = """
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from shop.wsgi import application
+from werkzeug.test import Client
+
+call_command("migrate", verbosity=0)
+get_user_model().objects.create_user("ann", password="correct horse")
+client = Client(application)
+visit = client.get("/console/")
+form = client.get(visit.headers["location"])
+token = form.get_data(as_text=True).partition('name="csrfmiddlewaretoken" value="')[2].partition('"')[0]
+sent = {"username": "ann", "password": "correct horse", "csrfmiddlewaretoken": token, "next": "/console/"}
+login = client.post("/accounts/login/", data=sent)
+print(visit.status_code, form.status_code, login.status_code, login.headers["location"])
+page = client.get("/console/")
+print(page.status_code, "ann" in page.get_data(as_text=True))
+print(client.get("/accounts/logout/").status_code, client.get("/console/").status_code, client.get("/").status_code)
+"""
+
+
+@contextmanager
+def flask_program() -> Iterator[dict[str, Any]]:
+    """The program of docs/flask.md."""
+    names = run_text(blocks("docs/flask.md", "python")[-1])
+    yield names
+    names["verifier"].close()
+    names["store"].close()
+
+
+def test_flask_console() -> None:
+    """A visitor of the console is sent to the login, and a user who has logged in sees it until the logout."""
+    with flask_program() as names:
+        client = Client(names["app"])
+        visit = client.get("/console/", base_url=SITE)
+        login = client.post("/login", data=ANN, base_url=SITE)
+        page = client.get("/console/", base_url=SITE)
+        client.get("/logout", base_url=SITE)
+        after = client.get("/console/", base_url=SITE)
+
+    assert (visit.status_code, visit.headers["location"]) == (303, "/login")
+    assert login.headers["location"] == "/console/"
+    assert page.status_code == 200
+    assert "ann@acme.example" in page.get_data(as_text=True)
+    assert after.status_code == 303
+
+
+def test_flask_keys() -> None:
+    """With the token of a user, the REST API creates a key, which the app admits."""
+    with flask_program() as names:
+        client = Client(names["app"])
+        token = client.post("/token", data=ANN).get_data(as_text=True)
+        made = client.post(
+            "/api/v1/api-keys", json={"name": "first-key"}, headers={"Authorization": f"Bearer {token}"}
+        ).get_json()
+        admitted = client.get("/agents", headers={"X-API-Key": made["key"]})
+        refused = client.get("/agents")
+
+    assert admitted.status_code == 200
+    assert '"agents.minute";r=29' in admitted.headers["ratelimit"]
+    assert refused.status_code == 401
+
+
+def test_guesses_in_flask() -> None:
+    """Five wrong passwords a minute are checked, on the page and for tokens together; right ones do not count."""
+    with flask_program() as names:
+        client = Client(names["app"])
+        # `buffered` closes the response, which gives the charge of a login back.
+        statuses = [client.post("/login", data=ANN, base_url=SITE, buffered=True).status_code for _ in range(6)]
+        guesses = [client.post(path, data=GUESS, buffered=True).status_code for path in ("/login", "/token") * 3]
+
+    assert statuses == [303] * 6
+    assert guesses == [401] * 5 + [429]
+
+
+def test_fastapi_console() -> None:
+    """A visitor of the console is sent to the login, and a user who has logged in sees it until the logout."""
+    names = run_text(blocks("docs/console.md", "python")[-1])
+    with TestClient(names["app"], base_url=SITE, follow_redirects=False) as client:
+        visit = client.get("/console/")
+        form = client.get("/login")
+        login = client.post("/login", data=ANN)
+        page = client.get("/console/")
+        client.get("/logout")
+        after = client.get("/console/")
+
+    assert (visit.status_code, visit.headers["location"]) == (303, "/login")
+    assert 'name="password"' in form.text
+    assert login.headers["location"] == "/console/"
+    assert page.status_code == 200
+    assert "ann@acme.example" in page.text
+    assert after.status_code == 303
+
+
+def test_guesses_in_fastapi() -> None:
+    """Five wrong passwords a minute are checked, also for users who do not exist."""
+    names = run_text(blocks("docs/console.md", "python")[-1])
+    with TestClient(names["app"], base_url=SITE, follow_redirects=False) as client:
+        guesses = [client.post("/login", data={**GUESS, "email": email}).status_code for email in (*"abcde", "f")]
+
+    assert guesses == [401] * 5 + [429]
+
+
+def test_django_console(tmp_path: Path) -> None:
+    """The wsgi.py and urls.py of the page work in a new project: login, console and logout."""
+    *_, wsgi, urls = blocks("docs/django.md", "python")
+    django = [sys.executable, "-m", "django"]
+    subprocess.run([*django, "startproject", "shop", "."], cwd=tmp_path, check=True, timeout=60)
+    (tmp_path / "shop/wsgi.py").write_text(wsgi)
+    (tmp_path / "shop/urls.py").write_text(urls)
+    with (tmp_path / "shop/settings.py").open("a") as settings:
+        settings.write(SETTINGS)
+
+    done = subprocess.run(
+        [sys.executable, "-c", VISITS], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["303 200 302 /console/", "200 True", "302 303 401"]
+
+
+@pytest.mark.parametrize("page", ["docs/flask.md", "docs/console.md"])
+def test_secure_cookies(page: str) -> None:
+    """The session cookie of each program is for this host and for HTTPS."""
+    program = blocks(page, "python")[-1]
+
+    assert "__Host-session" in program
+    assert "SECURE=True" in program or "https_only=True" in program

@@ -61,13 +61,20 @@ class Nginx(NamedTuple):
 
 @contextmanager
 def running_nginx(folder: Path) -> Iterator[Nginx]:
-    """Debian's nginx. Whatever happens, no process of it is left afterwards."""
+    """Debian's nginx, with the configuration of this module."""
+    port = free_port()
+    with started_nginx(folder, CONFIG.substitute(host=HOST, port=port, folder=folder), port):
+        yield Nginx(port, folder)
+
+
+@contextmanager
+def started_nginx(folder: Path, configuration: str, port: int) -> Iterator[None]:
+    """Debian's nginx, which listens at `port`. Whatever happens, no process of it is left afterwards."""
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if binary is None:
         pytest.fail("nginx is needed: install Debian's package of that name (`make test` does, as root)")
-    port = free_port()
     folder.chmod(0o755)
-    (folder / "nginx.conf").write_text(CONFIG.substitute(host=HOST, port=port, folder=folder))
+    (folder / "nginx.conf").write_text(configuration)
     log = folder / "log.txt"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -80,6 +87,6 @@ def running_nginx(folder: Path) -> Iterator[Nginx]:
     guard = guarded(process)
     try:
         wait_until_up(process, lambda: is_listening(HOST, port), log, START_SECONDS)
-        yield Nginx(port, folder)
+        yield
     finally:
         stop(process, guard)

@@ -25,7 +25,8 @@ from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "deployment.md").read_text()
-COMMANDS = re.findall(r"^(?:uvicorn|hypercorn|granian|gunicorn|waitress-serve|uwsgi) .*", PAGE, re.MULTILINE)
+SERVERS = PAGE.split("## Servers")[1].split("\n## ")[0]
+COMMANDS = re.findall(r"^(?:uvicorn|hypercorn|granian|gunicorn|waitress-serve|uwsgi) .*", SERVERS, re.MULTILINE)
 PROXIES = re.findall(r'`trusted_proxies=(\["127.0.0.1", "unix"\])`', PAGE)
 PLAIN_WAITRESS = "waitress-serve --listen 127.0.0.1:8000 main:app"
 PLAIN_GUNICORN = "gunicorn main:app --bind 127.0.0.1:8000 --threads 8"
@@ -129,7 +130,7 @@ def test_the_page_names_every_server() -> None:
 
 def test_the_pages_nginx_is_the_one_of_the_tests() -> None:
     """The nginx here has the page's configuration."""
-    (block,) = re.findall(r"```nginx\n(.*?)```", PAGE, re.DOTALL)
+    _, block = re.findall(r"```nginx\n(.*?)```", PAGE, re.DOTALL)
     told = [line.strip() for line in block.splitlines() if "x_forwarded_for" in line.lower()]
 
     assert len(told) == 2
@@ -138,7 +139,7 @@ def test_the_pages_nginx_is_the_one_of_the_tests() -> None:
 
 def test_the_pages_python_runs() -> None:
     """The line that raises the bound for uploads wraps an app."""
-    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    *_, snippet = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     app = Flask("app")
     exec(compile(snippet, "deployment.md", "exec"), {"app": app, "gate": deployed_apps.wsgi.gate})
 

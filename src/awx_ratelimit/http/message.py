@@ -115,10 +115,11 @@ class Reply(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why a request is refused, for `on_refused`.
+    """Why a request gets a 429, for `on_refused`.
 
     `retry_after_s` is the value of Retry-After, None if no wait can help. `limits` are the names of the limits that
-    refused. `decision` is None if the client's address has sent too many unknown keys. `reply` is the usual response.
+    refused. `decision` is None if the client's address has sent too many unknown keys, or if the cost is above a burst.
+    `reply` is the usual response.
     """
 
     retry_after_s: int | None

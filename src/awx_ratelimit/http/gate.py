@@ -56,10 +56,9 @@ class AsyncGate(AsyncBegins):
     which is ``X-Forwarded-For``, ``Forwarded`` or a header with one address such as ``X-Real-IP``. Name your proxies,
     or all clients share one address. IPv6 clients are told apart by the first `ipv6_prefix` bits.
 
-    `on_refused` is called with the request and a Refusal for each 429, and for no other status. It returns the Reply to
-    send, or None for the usual one. Retry-After, the rate limit headers and ``no-store`` are kept. If it raises, the
-    usual 429 is sent. With `websocket_refusal="accept_close"` a refused WebSocket is accepted and closed with code
-    1013.
+    `on_refused` gets the request and a Refusal for each 429, and for no other status. It returns the Reply to send, or
+    None for the usual one. Retry-After, the rate limit headers and ``no-store`` are kept. If it raises, the usual 429
+    is sent. With `websocket_refusal="accept_close"` a refused WebSocket is accepted and closed with code 1013.
 
     An address that sends more than 20 unknown keys a minute gets a 429 for every key that is not in memory. If your own
     `identify` has a method ``known(request)``, it decides which keys are. See docs/identify.md, which also describes

@@ -95,17 +95,7 @@ class AsyncLimiter(AsyncUpkeep):
             if wait_ms is not _ZERO:
                 claim_made = claim_of(self.backend, subject, plan, cost, scope, also, settle)
                 return await async_acquire_in_line(self, claim_made, wait_ms)
-            claim = acquired_jointly(subject, plan, cost, scope, also, settle)
-            try:
-                decision = await self.backend.acquire_joint(claim)
-            except BackendUnavailable:
-                self.observers.report("unavailable", claim.shape.plans[0])
-                raise
-            if claim.shape.has_shadow:
-                self.shadow.count(decision)
-            if self.report is not None:
-                self.report(decision)
-            return decision
+            return await self.claim_jointly(acquired_jointly(subject, plan, cost, scope, also, settle))
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_claim(subject, plan)
         if cost is not _ONE:
@@ -117,10 +107,15 @@ class AsyncLimiter(AsyncUpkeep):
         except BackendUnavailable:
             self.observers.report("unavailable", plan)
             raise
-        if plan.shadowed and decision.exceeded:
-            self.shadow.count(decision)
-        if self.report is not None:
-            self.report(decision)
+        try:
+            if plan.shadowed and decision.exceeded:
+                self.shadow.count(decision)
+            if self.report is not None:
+                self.report(decision)
+        except BaseException:
+            # A signal handler has raised, so nobody gets the decision.
+            self.give_back(decision)
+            raise
         return decision
 
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -134,10 +129,14 @@ class AsyncLimiter(AsyncUpkeep):
         except BackendUnavailable:
             self.observers.report("unavailable", plan)
             raise
-        if plan.shadowed and decision.exceeded:
-            self.shadow.count(decision)
-        if self.report is not None:
-            self.report(decision)
+        try:
+            if plan.shadowed and decision.exceeded:
+                self.shadow.count(decision)
+            if self.report is not None:
+                self.report(decision)
+        except BaseException:
+            self.give_back(decision)
+            raise
         return decision
 
     async def claim_jointly(self, claim: JointClaim, wait_ms: int = 0, queues: Sequence[Queue] = ()) -> Decision:
@@ -149,10 +148,14 @@ class AsyncLimiter(AsyncUpkeep):
         except BackendUnavailable:
             self.observers.report("unavailable", claim.shape.plans[0])
             raise
-        if claim.shape.has_shadow:
-            self.shadow.count(decision)
-        if self.report is not None:
-            self.report(decision)
+        try:
+            if claim.shape.has_shadow:
+                self.shadow.count(decision)
+            if self.report is not None:
+                self.report(decision)
+        except BaseException:
+            self.give_back(decision)
+            raise
         return decision
 
     @must_be_awaited

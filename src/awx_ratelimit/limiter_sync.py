@@ -93,17 +93,7 @@ class Limiter(Upkeep):
             if wait_ms is not _ZERO:
                 claim_made = claim_of(self.backend, subject, plan, cost, scope, also, settle)
                 return acquire_in_line(self, claim_made, wait_ms)
-            claim = acquired_jointly(subject, plan, cost, scope, also, settle)
-            try:
-                decision = self.backend.acquire_joint(claim)
-            except BackendUnavailable:
-                self.observers.report("unavailable", claim.shape.plans[0])
-                raise
-            if claim.shape.has_shadow:
-                self.shadow.count(decision)
-            if self.report is not None:
-                self.report(decision)
-            return decision
+            return self.claim_jointly(acquired_jointly(subject, plan, cost, scope, also, settle))
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_claim(subject, plan)
         if cost is not _ONE:
@@ -115,10 +105,15 @@ class Limiter(Upkeep):
         except BackendUnavailable:
             self.observers.report("unavailable", plan)
             raise
-        if plan.shadowed and decision.exceeded:
-            self.shadow.count(decision)
-        if self.report is not None:
-            self.report(decision)
+        try:
+            if plan.shadowed and decision.exceeded:
+                self.shadow.count(decision)
+            if self.report is not None:
+                self.report(decision)
+        except BaseException:
+            # A signal handler has raised, so nobody gets the decision.
+            self.give_back(decision)
+            raise
         return decision
 
     def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -132,10 +127,14 @@ class Limiter(Upkeep):
         except BackendUnavailable:
             self.observers.report("unavailable", plan)
             raise
-        if plan.shadowed and decision.exceeded:
-            self.shadow.count(decision)
-        if self.report is not None:
-            self.report(decision)
+        try:
+            if plan.shadowed and decision.exceeded:
+                self.shadow.count(decision)
+            if self.report is not None:
+                self.report(decision)
+        except BaseException:
+            self.give_back(decision)
+            raise
         return decision
 
     def claim_jointly(self, claim: JointClaim, wait_ms: int = 0, queues: Sequence[Queue] = ()) -> Decision:
@@ -147,10 +146,14 @@ class Limiter(Upkeep):
         except BackendUnavailable:
             self.observers.report("unavailable", claim.shape.plans[0])
             raise
-        if claim.shape.has_shadow:
-            self.shadow.count(decision)
-        if self.report is not None:
-            self.report(decision)
+        try:
+            if claim.shape.has_shadow:
+                self.shadow.count(decision)
+            if self.report is not None:
+                self.report(decision)
+        except BaseException:
+            self.give_back(decision)
+            raise
         return decision
 
     def peek(

@@ -66,7 +66,11 @@ class AsyncRateLimitInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[mis
             admission = await self.gate.admit(request_of(details, context))
             if admission.reply is not None:
                 await context.abort(*refusal_of(admission))
-            context.set_trailing_metadata(metadata_of(admission.headers))
+            try:
+                context.set_trailing_metadata(metadata_of(admission.headers))
+            except BaseException:
+                self.gate.drop(admission.decision)
+                raise
             return admission
 
         async def respond(request: Any, context: Any) -> Any:
@@ -151,7 +155,11 @@ class RateLimitInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grp
             code, text, metadata = refusal_of(admission)
             context.set_trailing_metadata(metadata)
             context.abort(code, text)
-        context.set_trailing_metadata(metadata_of(admission.headers))
+        try:
+            context.set_trailing_metadata(metadata_of(admission.headers))
+        except BaseException:
+            self.gate.drop(admission.decision)
+            raise
         return admission
 
     def _leave(self, admission: Admission, context: Any) -> None:

@@ -19,7 +19,7 @@ State = dict[str, Any]
 
 
 class Exchange(Settles):
-    """One admitted request: the headers of its response, and its slot."""
+    """One admitted request: the headers of its response, and its slot, which `end` or garbage collection releases."""
 
     __slots__ = ("_headers",)
 
@@ -59,6 +59,8 @@ class Exchange(Settles):
                 task.add_done_callback(_settling.discard)
         self.ending = OVER
 
+    __del__ = Settles.end
+
 
 async def finish(gate: AsyncGate) -> None:
     """Send all that is pending for `gate`: settled costs, released slots. It never raises."""
@@ -77,7 +79,11 @@ async def enter(gate: AsyncGate, request: Request, state: State) -> Exchange | R
         for exchange in outer:
             exchange.drop_headers()
         return admission.reply
-    exchange = Exchange(gate, admission)
+    try:
+        exchange = Exchange(gate, admission)
+    except BaseException:
+        gate.drop(admission.decision)
+        raise
     state[EXCHANGES] = (*outer, exchange)
     return exchange
 

@@ -194,12 +194,16 @@ class NonBlocking:
         self.settle_late = backend.settle
         self.checks_claims = checks_claims(backend)
         for name in OTHER_VERBS:
-            if hasattr(backend, name):
+            if hasattr(backend, name) and not hasattr(NonBlocking, name):
                 setattr(self, name, _awaitable(getattr(backend, name)))
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        # Written out, because `*args` would cost every decision 100 ns.
+        # Written out, because `*args` would cost every decision 100 ns, and after such a call a signal handler can take
+        # the decision away.
         return self.backend.acquire(subject, plan, cost)
+
+    async def acquire_joint(self, claim: JointClaim) -> Decision:
+        return self.backend.acquire_joint(claim)
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         return self.backend.peek(subject, plan, cost)

@@ -79,10 +79,19 @@ class Settles:
 
     def end(self) -> None:
         """Release the slots, once. It does not suspend, so a cancellation cannot interrupt it, and it never raises."""
-        decision = self.decision
+        try:
+            decision = self.decision
+        except AttributeError:
+            # A signal handler has raised while this object was created.
+            return
         if decision is not None:
             self.decision = None
-            self.gate.release(decision)
+            try:
+                self.gate.release(decision)
+            except BaseException:
+                # A signal handler has raised. A second release does nothing if the first has freed the slot.
+                self.gate.release(decision)
+                raise
         if self.ending is not None:
             for gate, charged in self.ending.routes:
                 gate.release(charged)

@@ -31,7 +31,6 @@ from awx_ratelimit.http.identity.verifications import reported
 from awx_ratelimit.http.message import OnRefused, Request
 from awx_ratelimit.http.owners import owned_record
 from awx_ratelimit.http.policy import EXEMPT, Admission, AuthenticationError, Policy, WebSocketRefusal
-from awx_ratelimit.http.request_claims import route_claim
 from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.rules.matching import UnclearPath
 from awx_ratelimit.http.rules.rule import Rule
@@ -126,7 +125,7 @@ class AsyncGate(AsyncBegins):
         self.is_exempt = policy.is_exempt
         self.parts = (limiter, identify)
 
-    async def admit(self, request: Request) -> Admission:
+    async def admit(self, request: Request) -> Admission:  # noqa: C901  # each kind of request has its branch
         """Decide one request. It raises neither for anything that a client sends nor when the backend fails."""
         policy = self._policy
         try:
@@ -146,23 +145,27 @@ class AsyncGate(AsyncBegins):
             return policy.missing_key(request) if caller is None else EXEMPT
         cost: Any = rule.cost if rule.cost.__class__ is int else rule.cost_of(request)
         plan = None
+        decision: Any = None
         try:
             plan = policy.resolve(caller)
             is_shared = plan.account is not None or self._shared.service is not None
             if is_shared or rule.is_joint or (self._limited_paths and request[:2] in self._limited_paths):
-                decision: Any = self._decide_jointly(request, rule, caller, plan, cost)
+                decision = self._decide_jointly(request, rule, caller, plan, cost)
             else:
                 decision = self._claim(caller.subject, plan, cost)
             if decision.__class__ is not Decision:
                 decision = await decision
+            over = decision.exceeded & plan.enforced if decision.__class__ is Decision else not decision.allowed
+            return (
+                policy.denied(request, decision)
+                if over
+                else _new(Admission, (None, policy.headers(decision), decision, caller))
+            )
         except (ImpossibleClaim, InvalidLimit, BackendUnavailable) as error:
             return policy.undecided(request, policy.parts_of(plan, rule.price), cost, caller.subject, error)
-        over = decision.exceeded & plan.enforced if decision.__class__ is Decision else not decision.allowed
-        return (
-            policy.denied(request, decision)
-            if over
-            else _new(Admission, (None, policy.headers(decision), decision, caller))
-        )
+        except BaseException:
+            self.drop(decision)
+            raise
 
     async def admit_to_route(
         self, request: Request, limit: BoundLimit, caller: Caller | None, *, is_settled: bool
@@ -177,14 +180,7 @@ class AsyncGate(AsyncBegins):
         if isinstance(record, Admission):
             return record
         cost: Any = limit.cost if limit.cost.__class__ is int else limit.cost_of(request)
-        try:
-            claim = route_claim(record, limit, cost, is_settled=is_settled)
-            decision = await self._limiter.claim_jointly(claim, limit.wait_ms, limit.queues)
-        except (ImpossibleClaim, BackendUnavailable) as error:
-            return self._policy.undecided(request, [(limit.scope, limit.plan)], cost, record.subject, error)
-        if decision.allowed:
-            return Admission(None, self._policy.headers(decision), decision)
-        return self._policy.denied(request, decision)
+        return await self._charge_route(request, record, limit, cost, is_settled=is_settled)
 
     async def flush(self) -> None:
         """Send pending releases and record when keys were last used. It never raises. See `Limiter.flush`."""

@@ -46,7 +46,7 @@ class AsyncBegins(AsyncExplains):
         #: By the ids of callers that are charged by one plan alone: the caller, its plan, and what decides its claims.
         self._alone: dict[int, tuple[Caller, Plan, Callable[[str, Plan, int], Any]]] = {}
 
-    def begin(  # noqa: PLR0911  # see docs/hot-path.md
+    def begin(  # see docs/hot-path.md
         self, method: str, path: str, header: bytes, key: bytes, source: Any, read: Read
     ) -> Admitted | Awaitable[Admitted] | None:
         """Decide a request by the value `key` of `header`, which is one of `finders`; it has no other of them.
@@ -67,15 +67,17 @@ class AsyncBegins(AsyncExplains):
         if alone is None or (self._limited_paths and method_and_path in self._limited_paths):
             return EXEMPT if caller.exempt else self._decide(rule, cost, caller, method_and_path, source, read)
         _, plan, acquire = alone
+        decision: Any = None
         try:
             decision = (acquire if cost is _ONE else self._claim)(caller.subject, plan, cost)
+            if decision.__class__ is Decision and not decision.exceeded:
+                return None, self._headers(decision), decision, caller
+            return self._begun(decision, rule, cost, caller, plan, source, read)
         except _UNDECIDED as error:
             return self._undecided(error, rule, cost, caller, plan, read(source))
-        if decision.__class__ is Decision and not decision.exceeded:
-            return None, self._headers(decision), decision, caller
-        if not isinstance(decision, Decision) and isawaitable(decision):
-            return self._begin_later(decision, rule, cost, caller, plan, source, read)
-        return self._admitted(decision, caller, plan, source, read)
+        except BaseException:
+            self.drop(decision)
+            raise
 
     def _begin_priced(
         self, match: Any, header: bytes, key: bytes, source: Any, read: Read
@@ -103,6 +105,7 @@ class AsyncBegins(AsyncExplains):
     ) -> Admitted | Awaitable[Admitted]:
         """Decide the request of a known caller, who is not exempt."""
         plan, service, claims = None, self._shared.service, self._policy.claims
+        decision: Any = None
         try:
             plan = self._resolve(caller)
             if not (plan.account or service or rule.is_joint or method_and_path in self._limited_paths):
@@ -114,11 +117,12 @@ class AsyncBegins(AsyncExplains):
                 # Only the limiter itself waits for room without blocking others.
                 decide = self._limiter.claim_jointly if rule.wait_ms else self._claim_jointly
                 decision = decide(claim, rule.wait_ms, rule.queues)
+            return self._begun(decision, rule, cost, caller, plan, source, read)
         except _UNDECIDED as error:
             return self._undecided(error, rule, cost, caller, plan, read(source))
-        if not isinstance(decision, Decision) and isawaitable(decision):
-            return self._begin_later(decision, rule, cost, caller, plan, source, read)
-        return self._admitted(decision, caller, plan, source, read)
+        except BaseException:
+            self.drop(decision)
+            raise
 
     def _remember(self, caller: Caller, plan: Plan) -> None:
         """Look up the plan of this caller no more."""
@@ -126,6 +130,13 @@ class AsyncBegins(AsyncExplains):
             if len(self._alone) >= MAX_CACHED_PLANS:
                 self._alone.clear()
             self._alone[id(caller)] = caller, plan, self._claim if plan.shadowed else self._acquire
+
+    def _begun(
+        self, decision: Any, rule: Any, cost: Cost, caller: Caller, plan: Plan, source: Any, read: Read
+    ) -> Admitted | Awaitable[Admitted]:
+        if not isinstance(decision, Decision) and isawaitable(decision):
+            return self._begin_later(decision, rule, cost, caller, plan, source, read)
+        return self._admitted(decision, caller, plan, source, read)
 
     async def _begin_later(
         self,
@@ -138,11 +149,15 @@ class AsyncBegins(AsyncExplains):
         read: Read,
     ) -> Admitted:
         """`begin` for a backend that waits."""
+        decision = None
         try:
             decision = await pending
+            return self._admitted(decision, caller, plan, source, read)
         except _UNDECIDED as error:
             return self._undecided(error, rule, cost, caller, plan, read(source))
-        return self._admitted(decision, caller, plan, source, read)
+        except BaseException:
+            self.drop(decision)
+            raise
 
     def _admitted(self, decision: Decision, caller: Caller, plan: Plan, source: Any, read: Read) -> Admitted:
         refused = decision.exceeded & plan.enforced if decision.__class__ is Decision else not decision.allowed

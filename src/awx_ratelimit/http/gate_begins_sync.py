@@ -37,7 +37,9 @@ class Begins(Explains):
         #: By the ids of callers that are charged by one plan alone: the caller, its plan, and what decides its claims.
         self._alone: dict[int, tuple[Caller, Plan, Callable[[str, Plan, int], Any]]] = {}
 
-    def begin(self, method: str, path: str, header: bytes, key: bytes, source: Any, read: Read) -> Admitted | None:
+    def begin(  # see docs/hot-path.md
+        self, method: str, path: str, header: bytes, key: bytes, source: Any, read: Read
+    ) -> Admitted | None:
         """Decide a request by the value `key` of `header`, which is one of `finders`; it has no other of them.
 
         None if more of the request matters: then nothing is decided or counted, and `admit` decides. `read(source)`
@@ -56,13 +58,17 @@ class Begins(Explains):
         if alone is None or (self._limited_paths and method_and_path in self._limited_paths):
             return EXEMPT if caller.exempt else self._decide(rule, cost, caller, method_and_path, source, read)
         _, plan, acquire = alone
+        decision: Any = None
         try:
             decision = (acquire if cost is _ONE else self._claim)(caller.subject, plan, cost)
+            if decision.__class__ is Decision and not decision.exceeded:
+                return None, self._headers(decision), decision, caller
+            return self._admitted(decision, caller, plan, source, read)
         except _UNDECIDED as error:
             return self._undecided(error, rule, cost, caller, plan, read(source))
-        if decision.__class__ is Decision and not decision.exceeded:
-            return None, self._headers(decision), decision, caller
-        return self._admitted(decision, caller, plan, source, read)
+        except BaseException:
+            self.drop(decision)
+            raise
 
     def _begin_priced(self, match: Any, header: bytes, key: bytes, source: Any, read: Read) -> Admitted | None:
         """`begin` where more than the path says what a request costs: its headers, its address or a function."""
@@ -88,6 +94,7 @@ class Begins(Explains):
     ) -> Admitted:
         """Decide the request of a known caller, who is not exempt."""
         plan, service, claims = None, self._shared.service, self._policy.claims
+        decision: Any = None
         try:
             plan = self._resolve(caller)
             if not (plan.account or service or rule.is_joint or method_and_path in self._limited_paths):
@@ -99,9 +106,12 @@ class Begins(Explains):
                 # Only the limiter itself waits for room without blocking others.
                 decide = self._limiter.claim_jointly if rule.wait_ms else self._claim_jointly
                 decision = decide(claim, rule.wait_ms, rule.queues)
+            return self._admitted(decision, caller, plan, source, read)
         except _UNDECIDED as error:
             return self._undecided(error, rule, cost, caller, plan, read(source))
-        return self._admitted(decision, caller, plan, source, read)
+        except BaseException:
+            self.drop(decision)
+            raise
 
     def _remember(self, caller: Caller, plan: Plan) -> None:
         """Look up the plan of this caller no more."""

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from awx_ratelimit.backends.base import SettlesSoon
+from awx_ratelimit.core.budget import ScopedSubject
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Cost, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import NOTHING, ActualCost
-from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.errors import BackendUnavailable, ImpossibleClaim
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.policy import AnyRule, Policy
+from awx_ratelimit.http.policy import Admission, AnyRule, Policy
+from awx_ratelimit.http.request_claims import route_claim
 from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.settling import actual_cost
 from awx_ratelimit.limiter import AsyncLimiter
@@ -30,6 +33,31 @@ class AsyncCharges:
         policy = self._policy
         claim = policy.claims.claim(request[:2], request, caller, plan, policy.shared.service, rule.price, cost)
         return await self._limiter.claim_jointly(claim, rule.wait_ms, rule.queues)
+
+    async def _charge_route(
+        self, request: Request, record: ScopedSubject, limit: BoundLimit, cost: Cost, *, is_settled: bool
+    ) -> Admission:
+        """Decide a route's own limit, in the buckets of `record`."""
+        decision: Decision | None = None
+        try:
+            claim = route_claim(record, limit, cost, is_settled=is_settled)
+            decision = await self._limiter.claim_jointly(claim, limit.wait_ms, limit.queues)
+            if decision.allowed:
+                return Admission(None, self._policy.headers(decision), decision)
+            return self._policy.denied(request, decision)
+        except (ImpossibleClaim, BackendUnavailable) as error:
+            return self._policy.undecided(request, [(limit.scope, limit.plan)], cost, record.subject, error)
+        except BaseException:
+            self.drop(decision)
+            raise
+
+    def drop(self, decision: Any) -> None:
+        """Free the slot of a decision that nobody gets, because a signal handler has raised.
+
+        Does nothing if `decision` is not one yet.
+        """
+        if isinstance(decision, Decision):
+            self._limiter.give_back(decision)
 
     async def give_back(self, decision: Decision, refusal: Decision | None) -> None:
         """Refund a decision whose request a route's own limit has refused, by `refusal`. It never raises."""

@@ -5,16 +5,19 @@ Generated from `gate_charges.py` by tools/generate_sync.py: change that module a
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from awx_ratelimit.backends.base import SettlesSoon
+from awx_ratelimit.core.budget import ScopedSubject
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Cost, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import NOTHING, ActualCost
-from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.errors import BackendUnavailable, ImpossibleClaim
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.policy import AnyRule, Policy
+from awx_ratelimit.http.policy import Admission, AnyRule, Policy
+from awx_ratelimit.http.request_claims import route_claim
 from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.settling import actual_cost
 from awx_ratelimit.limiter_sync import Limiter
@@ -31,6 +34,31 @@ class Charges:
         policy = self._policy
         claim = policy.claims.claim(request[:2], request, caller, plan, policy.shared.service, rule.price, cost)
         return self._limiter.claim_jointly(claim, rule.wait_ms, rule.queues)
+
+    def _charge_route(
+        self, request: Request, record: ScopedSubject, limit: BoundLimit, cost: Cost, *, is_settled: bool
+    ) -> Admission:
+        """Decide a route's own limit, in the buckets of `record`."""
+        decision: Decision | None = None
+        try:
+            claim = route_claim(record, limit, cost, is_settled=is_settled)
+            decision = self._limiter.claim_jointly(claim, limit.wait_ms, limit.queues)
+            if decision.allowed:
+                return Admission(None, self._policy.headers(decision), decision)
+            return self._policy.denied(request, decision)
+        except (ImpossibleClaim, BackendUnavailable) as error:
+            return self._policy.undecided(request, [(limit.scope, limit.plan)], cost, record.subject, error)
+        except BaseException:
+            self.drop(decision)
+            raise
+
+    def drop(self, decision: Any) -> None:
+        """Free the slot of a decision that nobody gets, because a signal handler has raised.
+
+        Does nothing if `decision` is not one yet.
+        """
+        if isinstance(decision, Decision):
+            self._limiter.give_back(decision)
 
     def give_back(self, decision: Decision, refusal: Decision | None) -> None:
         """Refund a decision whose request a route's own limit has refused, by `refusal`. It never raises."""

@@ -84,10 +84,14 @@ async def async_admit_to_route(
         if is_own:
             caller = charge.caller
     admission = await gate.admit_to_route(request, bound, caller, is_settled=bool(outer))
-    charged: list[AsyncCharge] = source.setdefault(CHARGED, [])
-    if admission.reply is None:
-        charged.append(AsyncCharge(gate, admission.decision))
-        return admission if outer else _reporting_all(admission, source)
+    try:
+        charged: list[AsyncCharge] = source.setdefault(CHARGED, [])
+        if admission.reply is None:
+            charged.append(AsyncCharge(gate, admission.decision))
+            return admission if outer else _reporting_all(admission, source)
+    except BaseException:
+        gate.drop(admission.decision)
+        raise
     for each in (*outer, *charged):
         if each.decision is not None:
             await each.gate.give_back(each.decision, admission.decision)

@@ -67,10 +67,14 @@ def admit_to_route(
         if is_own:
             caller = charge.caller
     admission = gate.admit_to_route(request, bound, caller, is_settled=bool(outer))
-    charged: list[Charge] = source.setdefault(CHARGED, [])
-    if admission.reply is None:
-        charged.append(Charge(gate, admission.decision))
-        return admission if outer else _reporting_all(admission, source)
+    try:
+        charged: list[Charge] = source.setdefault(CHARGED, [])
+        if admission.reply is None:
+            charged.append(Charge(gate, admission.decision))
+            return admission if outer else _reporting_all(admission, source)
+    except BaseException:
+        gate.drop(admission.decision)
+        raise
     for each in (*outer, *charged):
         if each.decision is not None:
             each.gate.give_back(each.decision, admission.decision)

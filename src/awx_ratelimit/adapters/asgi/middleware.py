@@ -43,7 +43,7 @@ class RateLimitMiddleware:
         #: None until the first scope. Then it is empty, or the error with which every request is refused.
         self._loop_error: str | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901  # docs/hot-path.md
         if self._loop_error != "" and await self._on_wrong_loop(scope, receive, send):
             return
         kind = scope["type"]
@@ -61,7 +61,11 @@ class RateLimitMiddleware:
         if reply is not None:
             await self._refuse_request(reply, outer, scope, receive, send)
             return
-        exchange = Exchange(self.gate, headers, decision, caller, outer, receive, send)
+        try:
+            exchange = Exchange(self.gate, headers, decision, caller, outer, receive, send)
+        except BaseException:
+            self.gate.drop(decision)
+            raise
         try:
             scope[EXCHANGES] = (*outer, exchange) if outer else (exchange,)
             state = scope.get("state")
@@ -70,8 +74,13 @@ class RateLimitMiddleware:
             state["rate_limit"] = decision
             await self.app(scope, exchange.receive if kind == "websocket" else receive, exchange.send)
         finally:
-            if exchange.decision is not None or exchange.ending is not None:
+            try:
+                if exchange.decision is not None or exchange.ending is not None:
+                    exchange.end()
+            except BaseException:
+                # A signal handler has raised, perhaps before `end` did anything.
                 exchange.end()
+                raise
             if exchange.ending is not None:
                 await exchange.settle(is_over=True)
             exchange.ending = OVER

@@ -44,7 +44,11 @@ async def admit_request(
         for exchange in exchanges:
             exchange.drop_headers()
     elif exchanges:
-        exchanges[-1].merge_headers(admission.headers)
-        exchanges[-1].add_route(used, admission.decision)
+        try:
+            exchanges[-1].merge_headers(admission.headers)
+            exchanges[-1].add_route(used, admission.decision)
+        except BaseException:
+            used.drop(admission.decision)
+            raise
         return EXEMPT
     return admission

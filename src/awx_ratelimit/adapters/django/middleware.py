@@ -55,7 +55,11 @@ class RateLimitMiddleware:
         admission = self._gate.admit(request_of(request))
         if admission.reply is not None:
             return self._refusal(request, admission.reply)
-        admitted = self._admit(request, admission)
+        try:
+            admitted = self._admit(request, admission)
+        except BaseException:
+            self._gate.drop(admission.decision)
+            raise
         try:
             response = self.get_response(request)
         except BaseException:
@@ -71,7 +75,11 @@ class RateLimitMiddleware:
         admission = await self._gate.admit(request_of(request))
         if admission.reply is not None:
             return self._refusal(request, admission.reply)
-        admitted = self._admit(request, admission)
+        try:
+            admitted = self._admit(request, admission)
+        except BaseException:
+            self._gate.drop(admission.decision)
+            raise
         try:
             response = await self.get_response(request)
         except BaseException:

@@ -88,7 +88,11 @@ class RateLimitMiddleware:
                 slot.headers = []
             drain(environ, self._max_drain_bytes)
             return send_reply(reply, environ, start_response)
-        slot = Slot(self.gate, headers, decision, caller)
+        try:
+            slot = Slot(self.gate, headers, decision, caller)
+        except BaseException:
+            self.gate.drop(decision)
+            raise
         try:
             environ[SLOTS] = (*outer, slot) if outer else (slot,)
             environ[_decision] = decision

@@ -35,7 +35,11 @@ def admit(limit: RouteLimit, route: str, environ: Environ, gate: Gate | None) ->
         for slot in slots:
             slot.headers = []
     elif slots:
-        slots[-1].headers = merged(slots[-1].headers, admission.headers)
-        slots[-1].add_route(used, admission.decision)
+        try:
+            slots[-1].headers = merged(slots[-1].headers, admission.headers)
+            slots[-1].add_route(used, admission.decision)
+        except BaseException:
+            used.drop(admission.decision)
+            raise
         return EXEMPT
     return admission

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from statistics import quantiles
+from statistics import median
 from typing import Any
 
 from benchmarks.fleet.costs import ClientCosts, Linear
@@ -16,14 +16,15 @@ SIZES = (1, 2, 4, 16, 48)
 SUBJECTS = 1_000
 _ROUNDS, _WARM_UP = 60, 5
 _STEPS = {"enter": ("begun", "prepared"), "send": ("prepared", "sent")}
-_STEPS |= {"read": ("sent", "settled"), "leave": ("settled", "left")}
+_STEPS |= {"read": ("sent", "resumed"), "leave": ("resumed", "left")}
 
 
 class Stamps:
-    """The processor time of this thread at the steps of one batch."""
+    """The processor time of this thread at the steps of one batch, and how many calls were sent."""
 
     def __init__(self) -> None:
         self.at_ns: dict[str, int] = {}
+        self.calls = 0
 
     def first(self, step: str) -> None:
         """Note the time, unless it was noted before."""
@@ -52,11 +53,8 @@ def watch(limiter: AsyncLimiter, stamps: Stamps) -> None:
         return prepare(batch)
 
     def stamped_start(calls: Any, done: Callable[[Any], Any]) -> None:
-        def stamped_done(outcome: Any) -> None:
-            done(outcome)
-            stamps.last("settled")
-
-        start(calls, stamped_done)
+        stamps.calls += 1
+        start(calls, done)
         stamps.last("sent")
 
     batching._prepare, batching._start = stamped_prepare, stamped_start  # noqa: SLF001
@@ -71,6 +69,7 @@ async def claim_together(
     async def one(subject: str) -> None:
         stamps.first("begun")
         decision = await limiter.acquire(subject, PLAN, scope=scope, also=also)
+        stamps.first("resumed")
         await limiter.release(decision)
         stamps.last("left")
         assert decision.allowed
@@ -78,25 +77,30 @@ async def claim_together(
     await asyncio.gather(*map(one, subjects))
 
 
-async def measure_client(server: RunningServer, also: Sequence[Budget]) -> ClientCosts:
-    """The costs of a process whose claims have these other budgets."""
+async def measure_client(server: RunningServer, also: Sequence[Budget], total: Linear) -> ClientCosts:
+    """The costs of a process whose claims have these other budgets, and which take `total` together.
+
+    A batch whose claims all begin at once shows the proportions of its steps.
+    """
+    steps = {step: Linear.fit(points) for step, points in (await _steps(server, also)).items()}
+    return ClientCosts(**steps, task_s=await _task_s()).with_total(total)
+
+
+async def _steps(server: RunningServer, also: Sequence[Budget]) -> dict[str, dict[float, float]]:
+    """What each step takes, by the size of the batch."""
     limiter, stamps = limiter_at(server.url), Stamps()
     await limiter.acquire("first", PLAN)
     watch(limiter, stamps)
-    measured: dict[str, dict[int, list[float]]] = {step: {size: [] for size in SIZES} for step in _STEPS}
+    taken: dict[str, dict[int, list[float]]] = {step: {size: [] for size in SIZES} for step in _STEPS}
     for number in range(_ROUNDS + _WARM_UP):
         for size in SIZES:
             # A claim is sent at once if the one before was alone too.
             for _ in range(1 + (size == 1)):
                 await claim_together(limiter, some_subjects(number, size), also, stamps)
-            for step, by_size in measured.items():
+            for step, by_size in taken.items():
                 by_size[size].append(stamps.taken_s(step))
     await limiter.aclose()
-    fitted = {
-        step: Linear.fit({size: low(taken[_WARM_UP:]) for size, taken in by_size.items()})
-        for step, by_size in measured.items()
-    }
-    return ClientCosts(**fitted, task_s=await _task_s())
+    return {step: {size: median(each[_WARM_UP:]) for size, each in by_size.items()} for step, by_size in taken.items()}
 
 
 async def _task_s() -> float:
@@ -110,14 +114,9 @@ async def _task_s() -> float:
         begin_ns = time.thread_time_ns()
         await asyncio.gather(*(nothing() for _ in range(100)))
         taken.append((time.thread_time_ns() - begin_ns) / 100e9)
-    return low(taken)
+    return median(taken)
 
 
 def some_subjects(number: int, size: int) -> list[str]:
     """Others in each round."""
     return [f"subject {(number * 61 + each) % SUBJECTS}" for each in range(size)]
-
-
-def low(values: Sequence[float]) -> float:
-    """The lowest tenth: what other programs add to most rounds is not in it."""
-    return quantiles(values, n=10)[0]

@@ -1,9 +1,10 @@
 """What one claim costs a process and its server, as `calibrate` measures it. All times are seconds of one core."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 #: Kinds of servers, and what each claim charges there besides its subject.
 KINDS = (
@@ -24,9 +25,16 @@ class Linear:
     def __call__(self, n: int) -> float:
         return self.fixed_s + self.each_s * n if n else 0.0
 
+    def times(self, fixed: float, each: float) -> Self:
+        """The line whose parts are so many times as long."""
+        return type(self)(self.fixed_s * fixed, self.each_s * each)
+
     @classmethod
-    def fit(cls, points: dict[int, float]) -> Self:
-        """The line through measured points with the least relative errors. Neither part is negative."""
+    def fit(cls, points: dict[float, float]) -> Self:
+        """The line through measured points, by number of claims, with the least relative errors.
+
+        Neither part is negative.
+        """
         weights = {n: 1 / taken**2 for n, taken in points.items()}
         total = sum(weights.values())
         mean_n = sum(n * weight for n, weight in weights.items()) / total
@@ -51,6 +59,13 @@ class ClientCosts:
     leave: Linear
     task_s: float
 
+    def with_total(self, total: Linear) -> Self:
+        """The same steps in the same proportions, which take `total` together."""
+        steps = (self.enter, self.send, self.read, self.leave)
+        fixed, each = sum(step.fixed_s for step in steps), sum(step.each_s for step in steps)
+        enter, send, read, leave = (step.times(total.fixed_s / fixed, total.each_s / each) for step in steps)
+        return type(self)(enter, send, read, leave, self.task_s)
+
 
 @dataclass(frozen=True, slots=True)
 class ServerCosts:
@@ -70,17 +85,38 @@ class ServerCosts:
     part_s: float = 0.0
 
 
+_Part = TypeVar("_Part", ClientCosts, ServerCosts)
+
+
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """A kind of server with its clients. `wire_s` is the time from one process to another on one machine."""
+    """A kind of server with its clients, on one machine.
+
+    `pauses_s` are quantiles of what a call takes besides processor time, and `spread` of how many times longer than
+    usual a step takes.
+    """
 
     client: ClientCosts
     server: ServerCosts
-    wire_s: float
+    pauses_s: Sequence[float] = (0.0,)
+    spread: Sequence[float] = (1.0,)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        return cls(ClientCosts(**_parts(values["client"])), ServerCosts(**_parts(values["server"])), values["wire_s"])
+        client, server = ClientCosts(**_parts(values["client"])), ServerCosts(**_parts(values["server"]))
+        return cls(client, server, values["pauses_s"], values["spread"])
+
+    def times(self, factor: float) -> Self:
+        """The same on a machine that takes so many times as long."""
+        return replace(self, client=_times(self.client, factor), server=_times(self.server, factor))
+
+
+def _times(costs: _Part, factor: float) -> _Part:
+    changed: dict[str, Any] = {}
+    for field in fields(costs):
+        value = getattr(costs, field.name)
+        changed[field.name] = value.times(factor, factor) if isinstance(value, Linear) else value * factor
+    return replace(costs, **changed)
 
 
 def _parts(values: dict[str, Any]) -> dict[str, Any]:

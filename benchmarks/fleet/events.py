@@ -40,15 +40,21 @@ class Cores(Protocol):
         """Call `done` after `work_s` of processor time."""
 
 
-class OwnCore:
-    """A core for each program that runs there."""
+def _as_usual() -> float:
+    return 1.0
 
-    def __init__(self, simulation: Simulation) -> None:
+
+class OwnCore:
+    """A core for each program that runs there. A step takes `luck()` times as long as usual."""
+
+    def __init__(self, simulation: Simulation, luck: Callable[[], float] = _as_usual) -> None:
         self._simulation = simulation
+        self._luck = luck
         self.used_s = 0.0
 
     def run(self, work_s: float, done: Act) -> None:
         """See Cores."""
+        work_s *= self._luck()
         self.used_s += work_s
         self._simulation.after(work_s, done)
 
@@ -59,9 +65,10 @@ class SharedCores:
     A share is counted in `_each_s`: the processor time that a program would have received that ran from the beginning.
     """
 
-    def __init__(self, simulation: Simulation, cores: int) -> None:
+    def __init__(self, simulation: Simulation, cores: int, luck: Callable[[], float] = _as_usual) -> None:
         self._simulation = simulation
         self._cores = cores
+        self._luck = luck
         self._running: list[tuple[float, int, Act]] = []
         self._count = 0
         self._each_s = 0.0
@@ -72,6 +79,7 @@ class SharedCores:
     def run(self, work_s: float, done: Act) -> None:
         """See Cores."""
         self._go_on()
+        work_s *= self._luck()
         self.used_s += work_s
         self._count += 1
         heappush(self._running, (self._each_s + work_s, self._count, done))

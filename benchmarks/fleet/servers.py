@@ -44,6 +44,8 @@ class Call:
     owed: Sequence[tuple[int, int]] = ()
     connects: bool = False
     service: int = SERVICE
+    #: The time of each of its two messages.
+    message_s: float = 0.0
     #: What PostgreSQL does between the begin and the commit.
     work_s: float = 0.0
     #: The rows to lock that other calls may lock too. The last one is the next.
@@ -51,15 +53,23 @@ class Call:
 
 
 class Server:
-    """What both kinds share. Claims are decided if there are buckets; otherwise all are allowed."""
+    """What both kinds share. Claims are decided if there are buckets; otherwise all are allowed.
+
+    `message_s` returns how long the next message travels, and its reply as well.
+    """
 
     def __init__(
-        self, simulation: Simulation, cores: Cores, costs: ServerCosts, wire_s: float, buckets: Buckets | None = None
+        self,
+        simulation: Simulation,
+        cores: Cores,
+        costs: ServerCosts,
+        message_s: Callable[[], float],
+        buckets: Buckets | None = None,
     ) -> None:
         self._simulation = simulation
         self._cores = cores
         self._costs = costs
-        self._wire_s = wire_s
+        self._message_s = message_s
         self.buckets = buckets
         self.calls = 0
         self.used_s = 0.0
@@ -69,7 +79,8 @@ class Server:
 
     def submit(self, call: Call) -> None:
         """A process sends a call now."""
-        self._simulation.after(self._wire_s, partial(self._arrive, call))
+        call.message_s = self._message_s()
+        self._simulation.after(call.message_s, partial(self._arrive, call))
 
     def _arrive(self, call: Call) -> None:
         raise NotImplementedError
@@ -129,7 +140,7 @@ class Server:
             for claim in call.claims:
                 if not claim.is_part:
                     claim.wait_ms = self.buckets.charge(claim.subject, now_s)
-        self._simulation.after(self._wire_s, call.replied)
+        self._simulation.after(call.message_s, call.replied)
 
 
 class Redis(Server):

@@ -1,6 +1,7 @@
 """Runs one scenario."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,9 +45,10 @@ def simulate(scenario: Scenario, costs: Costs) -> Result:
     simulation = Simulation()
     chance = random.Random(scenario.seed)  # noqa: S311  # no secret
     measured = Measured(scenario.warm_up_s, scenario.watched)
-    shared = scenario.machine_cores and SharedCores(simulation, scenario.machine_cores)
-    servers = [_server(simulation, shared or None, scenario, costs) for _ in range(scenario.servers)]
-    cores = [shared or OwnCore(simulation) for _ in range(scenario.processes)]
+    luck = partial(random.Random(scenario.seed).choice, costs.spread)  # noqa: S311  # no secret
+    shared = SharedCores(simulation, scenario.machine_cores, luck) if scenario.machine_cores else None
+    servers = [_server(simulation, shared, scenario, costs, luck) for _ in range(scenario.servers)]
+    cores = [shared or OwnCore(simulation, luck) for _ in range(scenario.processes)]
     for number, core in enumerate(cores):
         seed = random.Random(chance.getrandbits(64))  # noqa: S311  # no secret
         Process(simulation, core, costs.client, scenario, servers, measured, seed, number).begin()
@@ -58,13 +60,24 @@ def simulate(scenario: Scenario, costs: Costs) -> Result:
     return _result(scenario, measured, servers, cores, before)
 
 
-def _server(simulation: Simulation, shared: SharedCores | None, scenario: Scenario, costs: Costs) -> Server:
-    wire_s = costs.wire_s if scenario.rtt_s is None else scenario.rtt_s / 2
-    buckets = scenario.limit and Buckets(scenario.limit)
+def _server(
+    simulation: Simulation,
+    shared: SharedCores | None,
+    scenario: Scenario,
+    costs: Costs,
+    luck: Callable[[], float],
+) -> Server:
+    message_s, buckets = _message_s(scenario, costs), scenario.limit and Buckets(scenario.limit)
     if scenario.kind.startswith("postgres"):
-        cores = shared or SharedCores(simulation, scenario.server_cores)
-        return Postgres(simulation, cores, costs.server, wire_s, buckets, has_service="service" in scenario.kind)
-    return Redis(simulation, shared or OwnCore(simulation), costs.server, wire_s, buckets)
+        cores = shared or SharedCores(simulation, scenario.server_cores, luck)
+        return Postgres(simulation, cores, costs.server, message_s, buckets, has_service="service" in scenario.kind)
+    return Redis(simulation, shared or OwnCore(simulation, luck), costs.server, message_s, buckets)
+
+
+def _message_s(scenario: Scenario, costs: Costs) -> Callable[[], float]:
+    """How long messages travel: on one machine, half of what its pauses add to a call."""
+    times_s = [pause_s / 2 for pause_s in costs.pauses_s] if scenario.rtt_s is None else [scenario.rtt_s / 2]
+    return partial(random.Random(scenario.seed).choice, times_s)  # noqa: S311  # no secret
 
 
 def _plan(simulation: Simulation, server: Server, trouble: Trouble) -> None:

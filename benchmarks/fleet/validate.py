@@ -1,14 +1,15 @@
 """Compares simulations with real runs on this machine: ``python -m benchmarks.fleet validate``.
 
 Processes and their server compete for the cores of this machine, so the simulation has these cores too. A run counts
-only if other programs used little of the machine meanwhile. It is repeated until enough runs count.
+only if other programs used little of the machine meanwhile. It is repeated until enough runs count. Costs are scaled
+by the speed of the machine before and after the runs.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from signal import SIGCONT, SIGSTOP
-from statistics import median
+from statistics import fmean, median
 
 from benchmarks.fleet.costs import KINDS, Costs
 from benchmarks.fleet.quiet import MAX_OTHERS, wait_until_quiet
@@ -16,6 +17,7 @@ from benchmarks.fleet.real import Observed, observe
 from benchmarks.fleet.running import RunningServer, also_of, running
 from benchmarks.fleet.scenario import Population, Scenario, Trouble
 from benchmarks.fleet.simulate import Result, simulate
+from benchmarks.fleet.speed import work_s
 from benchmarks.fleet.subjects import Admitted
 from benchmarks.fleet.worker import Work
 
@@ -98,10 +100,14 @@ class Row:
 
 
 class Validation:
-    """All comparisons. Together they wait for a quiet machine for `patience_s` at most."""
+    """All comparisons. Together they wait for a quiet machine for `patience_s` at most.
 
-    def __init__(self, costs: dict[str, Costs], patience_s: float) -> None:
+    `work_s` is what `speed.work_s` returned when the costs were measured.
+    """
+
+    def __init__(self, costs: dict[str, Costs], work_s: dict[str, float], patience_s: float) -> None:
         self._costs = costs
+        self._work_s = work_s
         self._patience_s = patience_s
 
     def rows(self, points: Sequence[Point] = POINTS) -> Iterator[Row]:
@@ -116,34 +122,36 @@ class Validation:
             yield from self._outage(server)
 
     def _compare(self, point: Point, server: RunningServer) -> Iterator[Row]:
-        predicted = simulate(point.scenario(), self._costs[point.kind])
-        runs = self._runs(point.work(server.url), point.processes, server)
+        runs, factor = self._runs(point.kind, point.work(server.url), point.processes, server)
+        predicted = simulate(point.scenario(), self._costs[point.kind].times(factor))
         if point.tasks:
             yield _row(f"{point}: throughput", "claims/s", predicted.claims_s, [run.claims_s for run in runs])
         yield _row(f"{point}: p99", "ms", predicted.p99_s * 1_000, [run.p99_s * 1_000 for run in runs])
 
     def _runs(
-        self, work: Work, processes: int, server: RunningServer, during: Sequence[tuple[float, int]] = ()
-    ) -> list[Observed]:
-        """The runs that count."""
-        runs: list[Observed] = []
+        self, kind: str, work: Work, processes: int, server: RunningServer, during: Sequence[tuple[float, int]] = ()
+    ) -> tuple[list[Observed], float]:
+        """The runs that count, and how many times longer than at the calibration the machine took meanwhile."""
+        runs, works_s = list[Observed](), [work_s()]
         for _ in range(MAX_TRIES):
             self._patience_s = wait_until_quiet(self._patience_s)
             if not self._patience_s or len(runs) == RUNS:
                 break
             run = observe(work, processes, server, during)
-            runs += [run] if run.others <= MAX_OTHERS else []
-        return runs
+            if run.others <= MAX_OTHERS:
+                runs.append(run)
+                works_s.append(work_s())
+        return runs, fmean(works_s) / self._work_s[kind]
 
     def _outage(self, server: RunningServer) -> Iterator[Row]:
         """Two guarded processes, and a server that hangs."""
-        predicted = simulate(_outage_scenario(), self._costs["redis"])
         work = Work(
             server.url, OUTAGE_SECONDS, 0.0, SUBJECTS, 1, rate=OUTAGE_RATE / OUTAGE_PROCESSES, budget_ms=50,
             workers=OUTAGE_PROCESSES, limit=(LIMIT.tokens, LIMIT.period_ms, LIMIT.burst), watched=WATCHED,
         )  # fmt: skip
         signals = [(HANG_AT_S, SIGSTOP), (HANG_AT_S + HANG_S, SIGCONT)]
-        runs = self._runs(work, OUTAGE_PROCESSES, server, signals)
+        runs, factor = self._runs("redis", work, OUTAGE_PROCESSES, server, signals)
+        predicted = simulate(_outage_scenario(), self._costs["redis"].times(factor))
         what = f"redis hangs for {HANG_S:g} s, {OUTAGE_PROCESSES} processes, {OUTAGE_RATE:,.0f} claims/s"
         yield _row(f"{what}: p99", "ms", predicted.p99_s * 1_000, [run.p99_s * 1_000 for run in runs])
         yield _row(f"{what}: over the limit", "claims", _mean_over(predicted), [_over(run) for run in runs])

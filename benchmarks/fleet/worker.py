@@ -24,7 +24,8 @@ class Work:
     """What a worker does. It measures after `warm_up_s`.
 
     `tokens` for each `period_ms` up to `burst`, if given, are the limit of each subject. `watched` is how many of the
-    subjects that claim most often are watched: the times of their admitted claims are reported.
+    subjects that claim most often are watched: the times of their admitted claims are reported. `service`: each claim
+    charges a budget of the service too. `scope` is that of the subjects.
     """
 
     url: str
@@ -35,6 +36,7 @@ class Work:
     tasks: int = 0
     rate: float = 0.0
     service: bool = False
+    scope: str | None = None
     budget_ms: int = 5_000
     workers: int = 1
     limit: tuple[int, int, int] | None = None
@@ -64,14 +66,9 @@ class Worker:
         await limiter.acquire("first", PLAN)
         print("ready", flush=True)
         begin_s = float(sys.stdin.readline())
-        self._from_ns = int((begin_s + self._work.warm_up_s) * 1e9)
-        self._until_s = begin_s + self._work.warm_up_s + self._work.seconds
         await asyncio.sleep(begin_s - time.monotonic())
         cpu_s = time.process_time()
-        if self._work.rate:
-            await self._requests(limiter)
-        else:
-            await asyncio.gather(*(self._again(limiter) for _ in range(self._work.tasks)))
+        await self.work(limiter, begin_s)
         cpu_s = time.process_time() - cpu_s
         health = await limiter.health()
         await limiter.aclose()
@@ -81,6 +78,15 @@ class Worker:
             "admitted_s": self.admitted_s,
             "local": health.get("decided_without_backend", 0),
         }
+
+    async def work(self, limiter: AsyncLimiter, begin_s: float) -> None:
+        """Claim until the time is over, which began at `begin_s` of the monotonic clock."""
+        self._from_ns = int((begin_s + self._work.warm_up_s) * 1e9)
+        self._until_s = begin_s + self._work.warm_up_s + self._work.seconds
+        if self._work.rate:
+            await self._requests(limiter)
+        else:
+            await asyncio.gather(*(self._again(limiter) for _ in range(self._work.tasks)))
 
     async def _again(self, limiter: AsyncLimiter) -> None:
         while time.monotonic() < self._until_s:
@@ -105,7 +111,7 @@ class Worker:
     async def _claim(self, limiter: AsyncLimiter) -> None:
         subject = self._draw()
         begun_ns = time.monotonic_ns()
-        decision = await limiter.acquire(self._names[subject], self._plan, also=self._also)
+        decision = await limiter.acquire(self._names[subject], self._plan, scope=self._work.scope, also=self._also)
         ended_ns = time.monotonic_ns()
         await limiter.release(decision)
         if begun_ns >= self._from_ns:

@@ -20,7 +20,7 @@ US = 1e-6
 COSTS = Costs(
     ClientCosts(Linear(5 * US, 4 * US), Linear(30 * US, US), Linear(25 * US, 2 * US), Linear(3 * US, 5 * US), 2 * US),
     ServerCosts(Linear(20 * US, 6 * US), Linear(20 * US, 2 * US), heal_s=10 * US, connect_s=100 * US),
-    20 * US,
+    pauses_s=(40 * US,),
 )
 LIMIT = Rate("minute", 600, 60_000, burst=100)
 WATCHED = frozenset(range(3))
@@ -35,7 +35,7 @@ def test_queue_of_one_server() -> None:
     """Calls that come at random wait for a server with one thread as long as the formula for M/D/1 says."""
     service_s, busy = 20 * US + 6 * US, 0.7
     simulation, chance, taken = Simulation(), random.Random(1), list[float]()
-    server = Redis(simulation, OwnCore(simulation), COSTS.server, 0.0, turn_calls=1)
+    server = Redis(simulation, OwnCore(simulation), COSTS.server, lambda: 0.0, turn_calls=1)
     for at_s in _times(chance, busy / service_s, 30_000):
         call = Call(partial(_note, simulation, at_s, taken), claims=[_claim()])
         simulation.at(at_s, partial(server.submit, call))
@@ -151,3 +151,27 @@ def test_hot_row() -> None:
     assert apart.server_busy > 0.9
     assert hot.server_busy < 0.3
     assert hot.claims_s < apart.claims_s / 3
+
+
+def test_costs_of_a_slower_machine() -> None:
+    """On a machine that takes twice as long, so do all steps, and a saturated process makes half as many claims."""
+    load = Scenario(1, Population(1_000), tasks=100, seconds=0.3, warm_up_s=0.1)
+
+    assert simulate(load, COSTS.times(2)).claims_s == pytest.approx(simulate(load, COSTS).claims_s / 2, rel=0.03)
+
+
+def test_steps_with_a_known_total() -> None:
+    """Steps that were measured one by one are scaled to what they take together."""
+    client = COSTS.client.with_total(Linear(126 * US, 24 * US))
+
+    assert client.enter(1) == pytest.approx(18 * US)
+    assert sum(step(50) for step in (client.enter, client.send, client.read, client.leave)) == pytest.approx(1_326 * US)
+
+
+def test_uneven_steps() -> None:
+    """Steps that take unequally long delay the slowest claims, and hardly change how many are made."""
+    load = Scenario(1, Population(1_000), rate=3_000, seconds=0.8, warm_up_s=0.1)
+    even, uneven = (simulate(load, replace(COSTS, spread=spread)) for spread in ((1.0,), (*[0.8] * 48, 5.6, 5.6)))
+
+    assert uneven.claims_s == pytest.approx(even.claims_s, rel=0.01)
+    assert uneven.p99_s > 1.5 * even.p99_s

@@ -207,7 +207,7 @@ def test_gate_with_more(statuses: Any, more: dict[str, Any]) -> None:
         ),
         ({"keys": KEYS, "plans": 5}, "plans: expected the path"),
         ({"keys": KEYS, "plans": ["starter"]}, "a Plan"),
-        ({"keys": KEYS, "rule": []}, "unexpected keyword argument 'rule'"),
+        ({"keys": KEYS, "rule": []}, "got the unknown option 'rule'; write rules"),
         ({"keys": KEYS, "backend": 5}, "backend"),
         ({"keys": KEYS, "backend": LIMITER}, r"got a Limiter; write gate=Gate\(limiter, "),
         ({"keys": KEYS, "backend": Gate(LIMITER, **GATE)}, "got a Gate; write gate=gate"),

@@ -32,6 +32,8 @@ from tests.adapters.test_tornado import TornadoServed
 from tornado.web import Application, RequestHandler
 
 from awx_ratelimit import (
+    AsyncGate,
+    AsyncLimiter,
     Gate,
     Limiter,
     MemoryBackend,
@@ -571,8 +573,11 @@ def test_two_gates(limiter: Limiter) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.1", 1)}
-    served: Any = RateLimitMiddleware(app, plans=[PLAN], anonymous=PLAN, backend=inner.backend)
-    served = RateLimitMiddleware(served, plans=[PLAN], anonymous=PLAN, backend=limiter.backend)
+    served: Any = app
+    for each in (inner, limiter):
+        table, gates_limiter = PlanTable([PLAN]), AsyncLimiter(each.backend)
+        own = AsyncGate(gates_limiter, plans=table, identify=lambda _: None, anonymous=PLAN)
+        served = RateLimitMiddleware(served, gate=own)
     asyncio.run(served(scope, None, send))
 
     assert [left(each, "address:192.0.2.1", PLAN) for each in (inner, limiter)] == [[53], [53]]

@@ -11,7 +11,7 @@ A decorated handler needs no RateLimit.
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from functools import wraps
+from functools import partial, wraps
 from types import coroutine
 from typing import Any, TypeVar, Unpack
 
@@ -19,8 +19,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
-from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
+from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, Plans
+from awx_ratelimit.adapters.limited_once import second_limit
 from awx_ratelimit.adapters.native import State, add_headers, enter, finish, header_values
+from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
@@ -35,6 +37,7 @@ from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 __all__ = ["RateLimit", "limit"]
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+_route_limit = partial(RouteLimit, middleware="RateLimit(app, keys=...)")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: aiohttp before 3.14 has no keys for requests, and takes texts.
 _STATE: Any = web.RequestKey("awx_ratelimit", dict) if hasattr(web, "RequestKey") else "awx_ratelimit"
@@ -66,6 +69,9 @@ class RateLimit:
     ) -> None:
         if not isinstance(app, web.Application):
             raise TypeError(f"app: expected an aiohttp.web.Application, got {type_name(app)}")
+        if any(isinstance(getattr(each, "__self__", None), RateLimit) for each in app.middlewares):
+            raise TypeError(second_limit("RateLimit"))
+        check_option_names("RateLimit", options, OPTIONS)
         self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
         app.middlewares.insert(0, self._limited)
         app.on_response_prepare.append(self._add_headers)
@@ -131,7 +137,7 @@ def limit(
     of this process, where clients count by their address. A refused request is charged by no limit. Without RateLimit,
     a response that the handler has prepared itself does not report the limit.
     """
-    checked = RouteLimit(
+    checked = _route_limit(
         limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
     )
     return HandlerLimit(checked, gate)

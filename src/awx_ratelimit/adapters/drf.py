@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
     raise ImportError(f"throttles need {error.name}; install it with: pip install djangorestframework") from error
 
 from awx_ratelimit.adapters.django.admission import AnyGate, admit, refusal_of, route_headers
-from awx_ratelimit.adapters.django.limits import limit
+from awx_ratelimit.adapters.django.limits import limit, route_limit
 from awx_ratelimit.adapters.django.messages import django_request, response_of
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -69,7 +69,7 @@ class Throttle(BaseThrottle):  # type: ignore[misc]  # the framework has no type
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.rate is not None:
-            cls._limit = RouteLimit(
+            cls._limit = route_limit(
                 cls.rate,
                 per=cls.per,
                 cost=cls.cost,

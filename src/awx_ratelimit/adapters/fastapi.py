@@ -9,7 +9,7 @@ A limit is also a decorator below that of the route.
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from awx_ratelimit.runtime.extras import INSTALL
@@ -33,6 +33,7 @@ from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit, scope_of
 from awx_ratelimit.pending_decision import mark_coroutine_function
 
+_route_limit = partial(RouteLimit, middleware="app.add_middleware(RateLimitMiddleware, keys=...)")
 #: On a decorated endpoint: its limits.
 _LIMITS = "awx_ratelimit_limits"
 _HANDLERS = "starlette.exception_handlers"
@@ -57,7 +58,7 @@ def limit(
     `awx_ratelimit.adapters.starlette.limit` for what decides. The route's 429 is in the OpenAPI document.
     """
     _document_routes()
-    checked = RouteLimit(
+    checked = _route_limit(
         limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
     )
     return FastApiLimit(checked, gate)

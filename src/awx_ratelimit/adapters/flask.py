@@ -12,7 +12,7 @@ A decorated view needs no RateLimit.
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 from awx_ratelimit.runtime.extras import INSTALL
@@ -22,7 +22,9 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(f"limits of Flask's views need {error.name}; {INSTALL.format('flask')}") from error
 
-from awx_ratelimit.adapters.middleware import WsgiRateLimitMiddleware
+from awx_ratelimit.adapters.limited_once import second_limit
+from awx_ratelimit.adapters.middleware import MIDDLEWARE_OPTIONS, WsgiRateLimitMiddleware
+from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.adapters.wsgi.route_limits import admit
 from awx_ratelimit.core.plan import Plan
@@ -36,6 +38,7 @@ __all__ = ["RateLimit", "limit"]
 
 _EXTENSION = "awx_ratelimit"
 _View = TypeVar("_View", bound=Callable[..., Any])
+_route_limit = partial(RouteLimit, middleware="RateLimit(app, keys=...)")
 
 
 class RateLimit:
@@ -46,15 +49,18 @@ class RateLimit:
     """
 
     def __init__(self, app: flask.Flask | None = None, **arguments: Any) -> None:
+        check_option_names("RateLimit", arguments, MIDDLEWARE_OPTIONS)
         self._arguments = arguments
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: flask.Flask) -> None:
-        """Limit `app`. A second call for the same app does nothing."""
+        """Limit `app`. A second call for the same app does nothing. Raises TypeError for one that has another limit."""
         if not isinstance(app, flask.Flask):
             raise TypeError(f"app: expected a Flask app, got {type_name(app)}; write RateLimit(app, keys=...)")
-        if app.extensions.get(_EXTENSION) is not self:
+        if app.extensions.get(_EXTENSION, self) is not self:
+            raise TypeError(second_limit("RateLimit"))
+        if _EXTENSION not in app.extensions:
             app.wsgi_app = WsgiRateLimitMiddleware(app.wsgi_app, **self._arguments)  # type: ignore[method-assign]
             app.extensions[_EXTENSION] = self
 
@@ -75,7 +81,7 @@ def limit(
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware around the app, else the
     memory of this process, where clients count by their address. A refused request is charged by no limit.
     """
-    checked = RouteLimit(
+    checked = _route_limit(
         limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
     )
     return ViewLimit(checked, gate)

@@ -53,6 +53,10 @@ class GateOptions(TypedDict, total=False):
     listeners: Iterable[Listener]
 
 
+#: The options of every way in.
+OPTIONS: Final = ("keys", "identify", "plans", "backend", "gate", *GateOptions.__annotations__)
+
+
 class OwnedGate:
     """An AsyncGate, and the limiter of a backend that was given as a URL. See RateLimitMiddleware for the arguments.
 

@@ -17,8 +17,9 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("limits of RPCs need grpcio; install it with: pip install grpcio") from error
 
-from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, OwnedSyncGate, Plans
+from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, OwnedSyncGate, Plans
 from awx_ratelimit.adapters.grpc_messages import metadata_of, refusal_of, report, request_of
+from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
@@ -49,6 +50,7 @@ class AsyncRateLimitInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[mis
         gate: AsyncGate | None = None,
         **options: Unpack[GateOptions],
     ) -> None:
+        check_option_names("AsyncRateLimitInterceptor", options, OPTIONS)
         self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
         self.gate = self._owned.gate
 
@@ -115,6 +117,7 @@ class RateLimitInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grp
         gate: Gate | None = None,
         **options: Unpack[GateOptions],
     ) -> None:
+        check_option_names("RateLimitInterceptor", options, OPTIONS)
         self._owned = OwnedSyncGate(keys, identify, plans, backend, gate, options)
         self.gate = self._owned.gate
 

@@ -9,6 +9,7 @@ A decorated route needs no middleware.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import litestar
@@ -29,6 +30,7 @@ from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 
 __all__ = ["limit"]
 
+_route_limit = partial(RouteLimit, middleware="app = RateLimitMiddleware(app, keys=...)")
 _STARTS = frozenset(("http.response.start", "websocket.accept"))
 _TRY_AGAIN_LATER = 1013
 
@@ -51,7 +53,7 @@ def limit(
     middleware around the app, else the memory of this process, where clients count by their address. A refused request
     is charged by no limit.
     """
-    checked = RouteLimit(
+    checked = _route_limit(
         limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
     )
     return LitestarLimit(checked, gate)

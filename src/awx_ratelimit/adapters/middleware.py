@@ -5,17 +5,21 @@
 A request takes the same way as through a gate of your own: these classes only add a constructor.
 """
 
-from typing import Unpack
+from typing import Final, Unpack
 
 from awx_ratelimit.adapters.asgi import middleware as asgi
 from awx_ratelimit.adapters.asgi.lifespan import log_error_at_startup
-from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, OwnedSyncGate, Plans
+from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, OwnedSyncGate, Plans
+from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES
 from awx_ratelimit.adapters.wsgi import middleware as wsgi
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify, Identify
+
+#: The options of these middlewares.
+MIDDLEWARE_OPTIONS: Final = (*OPTIONS, "max_drain_bytes")
 
 
 class RateLimitMiddleware(asgi.RateLimitMiddleware):
@@ -46,11 +50,13 @@ class RateLimitMiddleware(asgi.RateLimitMiddleware):
         **options: Unpack[GateOptions],
     ) -> None:
         try:
+            check_option_names("RateLimitMiddleware", options, MIDDLEWARE_OPTIONS)
             self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
+            self.has_made_gate = gate is None
+            super().__init__(app, gate=self._owned.gate, max_drain_bytes=max_drain_bytes)
         except Exception as error:
             log_error_at_startup(error)
             raise
-        super().__init__(app, gate=self._owned.gate, max_drain_bytes=max_drain_bytes)
 
     def begin_lifespan(self) -> None:
         """Open the backend again if the last lifespan has closed it."""
@@ -69,6 +75,8 @@ class WsgiRateLimitMiddleware(wsgi.RateLimitMiddleware):
     An orderly exit of the process gives the slots back. `close` closes a backend that was given as a URL.
     """
 
+    way_in = "WsgiRateLimitMiddleware"
+
     def __init__(
         self,
         app: wsgi.App,
@@ -81,7 +89,9 @@ class WsgiRateLimitMiddleware(wsgi.RateLimitMiddleware):
         max_drain_bytes: int = MAX_DRAIN_BYTES,
         **options: Unpack[GateOptions],
     ) -> None:
+        check_option_names("WsgiRateLimitMiddleware", options, MIDDLEWARE_OPTIONS)
         self._owned = OwnedSyncGate(keys, identify, plans, backend, gate, options)
+        self.has_made_gate = gate is None
         super().__init__(app, gate=self._owned.gate, max_drain_bytes=max_drain_bytes)
 
     def close(self) -> None:

@@ -25,12 +25,12 @@ except ModuleNotFoundError as error:
     raise ImportError(f"throttles need {error.name}; install it with: pip install django-ninja") from error
 
 from awx_ratelimit.adapters.django.admission import AnyGate, admit_at_once, refusal_of, route_headers
-from awx_ratelimit.adapters.django.limits import ViewLimit
+from awx_ratelimit.adapters.django.limits import ViewLimit, route_limit
 from awx_ratelimit.adapters.django.messages import response_of, set_headers
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
+from awx_ratelimit.http.route_limit import Per, RouteCost
 
 __all__ = ["Throttle", "limit", "on_throttled"]
 
@@ -50,7 +50,7 @@ def limit(
 
     The arguments are those of `awx_ratelimit.adapters.django.limit`.
     """
-    checked = RouteLimit(
+    checked = route_limit(
         limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
     )
     return OperationLimit(checked, gate)
@@ -83,7 +83,7 @@ class Throttle(BaseThrottle):
         charge_on: Iterable[int] | None = None,
         gate: AnyGate | None = None,
     ) -> None:
-        self._limit = RouteLimit(rate, per=per, cost=cost, scope=scope, charge_on=charge_on)
+        self._limit = route_limit(rate, per=per, cost=cost, scope=scope, charge_on=charge_on)
         self._scope = scope
         self._gate = gate
         #: One object serves many requests at the same time.

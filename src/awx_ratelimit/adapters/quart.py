@@ -8,7 +8,7 @@ A decorated view needs no middleware.
 """
 
 from collections.abc import Callable, Iterable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 import quart
@@ -25,6 +25,7 @@ from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 __all__ = ["limit"]
 
 _View = TypeVar("_View", bound=Callable[..., Any])
+_route_limit = partial(RouteLimit, middleware="app.asgi_app = RateLimitMiddleware(app.asgi_app, keys=...)")
 
 
 def limit(
@@ -44,7 +45,7 @@ def limit(
     of the middleware around the app, else the memory of this process, where clients count by their address. A refused
     request is charged by no limit.
     """
-    checked = RouteLimit(
+    checked = _route_limit(
         limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
     )
     return ViewLimit(checked, gate)

@@ -12,7 +12,7 @@ On an ASGI server, `awx_ratelimit.RateLimitMiddleware` around the app also limit
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar, Unpack
 
 from sanic import HTTPResponse, Sanic
@@ -21,8 +21,10 @@ from sanic.views import HTTPMethodView
 
 from awx_ratelimit.adapters.asgi.exchange import EXCHANGES
 from awx_ratelimit.adapters.asgi.route_limits import admit, admit_request
-from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
+from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, Plans
+from awx_ratelimit.adapters.limited_once import second_limit
 from awx_ratelimit.adapters.native import State, add_headers, enter, exchange_of, finish, header_values
+from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
@@ -38,6 +40,7 @@ from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 __all__ = ["RateLimit", "limit"]
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
+_route_limit = partial(RouteLimit, middleware="RateLimit(app, keys=...)")
 _STATE = "awx_ratelimit"
 #: Sanic runs request middleware of high priority first, and response middleware of high priority last.
 _OUTERMOST = 1_000
@@ -71,7 +74,11 @@ class RateLimit:
     ) -> None:
         if not isinstance(app, Sanic):
             raise TypeError(f"app: expected a Sanic app, got {type_name(app)}")
+        if hasattr(app.ctx, _STATE):
+            raise TypeError(second_limit("RateLimit"))
+        check_option_names("RateLimit", options, OPTIONS)
         self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
+        setattr(app.ctx, _STATE, self)
         app.on_request(self._decide, priority=_OUTERMOST)
         app.on_response(self._add_headers, priority=_OUTERMOST)  # type: ignore[no-untyped-call]
         # Sanic dispatches it when a response or a stream is complete but for its last bytes.
@@ -133,7 +140,7 @@ def limit(
     limit. A refused WebSocket is closed with code 1013, because Sanic accepts it before it calls the handler. Without
     RateLimit, a stream that the handler sends itself and an error response do not report the limit.
     """
-    checked = RouteLimit(
+    checked = _route_limit(
         limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
     )
     return HandlerLimit(checked, gate)

@@ -8,7 +8,7 @@ Only a limit imports Starlette.
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from awx_ratelimit.adapters.asgi.middleware import RateLimitMiddleware
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["RateLimitMiddleware", "limit"]
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+_route_limit = partial(RouteLimit, middleware="app.add_middleware(RateLimitMiddleware, keys=...)")
 
 
 def limit(
@@ -47,7 +48,7 @@ def limit(
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware around the app, else the
     memory of this process, where clients count by their address. A refused request is charged by no limit.
     """
-    checked = RouteLimit(
+    checked = _route_limit(
         limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
     )
     return EndpointLimit(checked, gate)

@@ -10,7 +10,7 @@ A decorated method needs no RateLimit.
 """
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from typing import Any, TypeVar, Unpack
 
 from tornado.httputil import HTTPServerRequest
@@ -19,9 +19,12 @@ from tornado.websocket import WebSocketHandler
 
 from awx_ratelimit.adapters.asgi.exchange import EXCHANGES
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
-from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
-from awx_ratelimit.adapters.native import Exchange, State, enter, finish, header_values
+from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, Plans
+from awx_ratelimit.adapters.limited_once import second_limit
+from awx_ratelimit.adapters.native import Exchange, enter, finish
+from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.adapters.tornado_messages import STATE, refuse, request_of, state_of
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -36,9 +39,7 @@ from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 __all__ = ["RateLimit", "limit"]
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-_STATE = "awx_ratelimit"
-#: What Tornado gives as the address of a client on a unix socket.
-_NO_ADDRESS = "0.0.0.0"  # noqa: S104  # not an address to bind to
+_route_limit = partial(RouteLimit, middleware="RateLimit(app, keys=...)")
 _SWITCHING_PROTOCOLS = 101
 
 
@@ -66,8 +67,9 @@ class RateLimit:
     ) -> None:
         if not isinstance(app, Application):
             raise TypeError(f"app: expected a tornado.web.Application, got {type_name(app)}")
-        if hasattr(app.get_handler_delegate, _STATE):
-            raise TypeError("app: expected an app without limits, got one that has a RateLimit; write only one")
+        if hasattr(app.get_handler_delegate, STATE):
+            raise TypeError(second_limit("RateLimit"))
+        check_option_names("RateLimit", options, OPTIONS)
         self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
         # Bounded by the number of handler classes.
         limited_class = lru_cache(maxsize=None)(self._limited_class)
@@ -77,7 +79,7 @@ class RateLimit:
         def limited_delegate(request: HTTPServerRequest, target_class: Any, *args: Any, **kwargs: Any) -> Any:
             return delegate(request, limited_class(target_class), *args, **kwargs)
 
-        setattr(limited_delegate, _STATE, self)
+        setattr(limited_delegate, STATE, self)
         app.get_handler_delegate = limited_delegate  # type: ignore[method-assign]
 
     @property
@@ -176,7 +178,7 @@ def limit(
     arguments. The limit uses `gate`, else the gate of the RateLimit of the app, else the memory of this process, where
     clients count by address. Without RateLimit, an error response does not report the limit.
     """
-    checked = RouteLimit(
+    checked = _route_limit(
         limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
     )
     return HandlerLimit(checked, gate)
@@ -217,34 +219,3 @@ class HandlerLimit:
                 await result
 
         return limited
-
-
-def request_of(request: HTTPServerRequest) -> Request:
-    """The Request of a Tornado request. Its path is the one that was sent, which Tornado routes by."""
-    values = header_values(lambda: ((k.encode("latin-1"), v.encode("latin-1")) for k, v in request.headers.get_all()))
-    client = None if request.remote_ip == _NO_ADDRESS else request.remote_ip
-    return _TornadoRequest(request.method or "", request.path, client, values, None, request)
-
-
-class _TornadoRequest(Request):
-    """A Request whose source is an HTTPServerRequest."""
-
-    __slots__ = ()
-
-    def _query_bytes(self) -> bytes:
-        query: str = self.source.query
-        return query.encode("latin-1", "replace")
-
-
-def state_of(request: HTTPServerRequest) -> State:
-    """What this library remembers of a request."""
-    return vars(request).setdefault(_STATE, {})  # type: ignore[no-any-return]
-
-
-def refuse(handler: RequestHandler, reply: Reply) -> None:
-    """Finish the request of `handler` with `reply`."""
-    handler.clear()
-    handler.set_status(reply.status)
-    for name, value in text_headers(reply.headers):
-        handler.set_header(name, value)
-    handler.finish(reply.body)

@@ -50,6 +50,7 @@ class BoundLimit(NamedTuple):
     wait_ms: int
     queues: tuple[Queue, ...]
     history: History
+    middleware: str
 
     def cost_of(self, request: Request) -> Cost:
         """The cost of `request`. Raises TypeError if the function `cost` returns anything but a cost."""
@@ -68,7 +69,7 @@ class BoundLimit(NamedTuple):
             what = "charge_on" if self.charge_on is not None else "a plan with slots"
             raise RuntimeError(
                 f"limit: {what} needs the middleware around the app, which knows when a request has ended; "
-                "write RateLimitMiddleware(app, ...)"
+                f"write {self.middleware}"
             )
 
 
@@ -88,6 +89,7 @@ class RouteLimit:
     this limit of the route in this process, 1 to 10,000. Else it is refused at once.
 
     A plan with slots and `charge_on` need the middleware around the app, which knows when a request has ended.
+    `middleware` is how it is written in the user's framework, for the error without one.
 
     Raises InvalidLimit or TypeError for a wrong argument.
     """
@@ -102,7 +104,9 @@ class RouteLimit:
         charge_on: Iterable[int] | None = None,
         wait_ms: int = 0,
         max_waiting: int = 100,
+        middleware: str = "RateLimitMiddleware(app, ...)",
     ) -> None:
+        self._middleware = middleware
         self._plan = _plan_of(limit)
         self.per = checked_per(per)
         self._cost = _checked_cost(cost, self._plan)
@@ -140,7 +144,8 @@ class RouteLimit:
     def _bind(self, scope: str) -> BoundLimit:
         plan = Plan(scope, self._plan.rates, self._plan.concurrency, shadow=self._plan.shadow)
         queues = (checked_queue(self._wait_ms, self._max_waiting),)
-        return BoundLimit(scope, plan, self.per, self._cost, self._charge_on, self._wait_ms, queues, History())
+        rest = (self._charge_on, self._wait_ms, queues, History(), self._middleware)
+        return BoundLimit(scope, plan, self.per, self._cost, *rest)
 
 
 def _plan_of(limit: object) -> Plan:

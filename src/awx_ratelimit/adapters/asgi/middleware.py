@@ -10,6 +10,7 @@ from typing import Any
 from awx_ratelimit.adapters.asgi.exchange import EXCHANGES, Exchange
 from awx_ratelimit.adapters.asgi.lifespan import event_loop_error, run_lifespan, warn_of_cors
 from awx_ratelimit.adapters.asgi.scope import Receive, Scope, Send, begun, discard, request_of, send_reply, sends_body
+from awx_ratelimit.adapters.limited_once import LimitsApp
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, check_asgi, checked_drain_bytes, nested_call
 from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.endings import OVER
@@ -23,7 +24,7 @@ _TRY_AGAIN_LATER = 1013
 _LIMITED = frozenset(("http", "websocket"))
 
 
-class RateLimitMiddleware:
+class RateLimitMiddleware(LimitsApp):
     """Limits the requests and WebSockets of `app` by `gate`. Scopes of other types pass through.
 
     At the end of the app's lifespan, the gate sends pending releases before the server exits.
@@ -32,13 +33,17 @@ class RateLimitMiddleware:
 
     A request is decided before its body is received. Before a refusal the middleware receives up to `max_drain_bytes`
     of the body, for 2 seconds at most, because a proxy turns the response to an unread upload into a 502. It receives
-    nothing if the client sent ``Expect: 100-continue``, and 0 turns it off. Raises InvalidLimit for a negative number.
+    nothing if the client sent ``Expect: 100-continue``, and 0 turns it off. Raises InvalidLimit for a negative number,
+    and TypeError for an app that has another rate limit.
     """
+
+    gate: AsyncGate
 
     def __init__(self, app: App, *, gate: AsyncGate, max_drain_bytes: int = MAX_DRAIN_BYTES) -> None:
         check_asgi(app, gate)
         self.app = app
         self.gate = gate
+        self.check_is_first(app)
         self._max_drain_bytes = checked_drain_bytes(max_drain_bytes)
         #: None until the first scope. Then it is empty, or the error with which every request is refused.
         self._loop_error: str | None = None

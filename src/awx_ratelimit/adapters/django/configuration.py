@@ -13,12 +13,13 @@ from django.utils.module_loading import import_string
 
 from awx_ratelimit.adapters.django.users import DjangoUser
 from awx_ratelimit.adapters.gate_arguments import (
-    GateOptions,
+    OPTIONS,
     check_only_gate,
     checked_not_limiter,
     gate_arguments,
     listeners_in,
 )
+from awx_ratelimit.adapters.option_names import unknown_options
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, checked_drain_bytes
 from awx_ratelimit.backends.base import Backend, NonBlocking
 from awx_ratelimit.backends.memory.backend import MemoryBackend
@@ -32,8 +33,7 @@ from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 
 NAME = "AWX_RATELIMIT"
-_OPTIONS = tuple(GateOptions.__annotations__)
-_KEYS = ("keys", "identify", "plans", "backend", "gate", "max_drain_bytes", *_OPTIONS)
+_KEYS = (*OPTIONS, "max_drain_bytes")
 #: Their values may be dotted paths. Texts in `plans` are paths of files, and those in `backend` URLs.
 _IMPORTABLE = ("keys", "identify", "gate", "rules", "anonymous", "service", "on_refused", "listeners")
 
@@ -64,6 +64,11 @@ class Configuration:
         if self._gate is not None:
             raise ImproperlyConfigured(f"{NAME}: expected 'plans', got 'gate'; write plans, keys and backend instead")
         return self._arguments["plans"]
+
+    @property
+    def has_made_gate(self) -> bool:
+        """Whether the gates are made of plain arguments."""
+        return self._gate is None
 
     def check(self) -> None:
         """Make the gates of each kind that the backend serves. Raises ImproperlyConfigured."""
@@ -183,9 +188,9 @@ def _checked(mapping: Any) -> dict[str, Any]:
             f"expected a dictionary, got {type_name(mapping)}; "
             f"write {NAME} = {{'keys': {{'awx_example_key': 'starter'}}}} in the settings"
         )
-    unknown = sorted(str(name) for name in mapping if name not in _KEYS)
-    if unknown:
-        raise TypeError(f"{', '.join(unknown)}: expected one of {', '.join(_KEYS)}")
+    problem = unknown_options(map(str, mapping), _KEYS)
+    if problem:
+        raise TypeError(problem)
     return {name: _imported(name, value) for name, value in mapping.items()}
 
 

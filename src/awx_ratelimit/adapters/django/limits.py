@@ -29,6 +29,8 @@ from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit, scope_of_function
 
 _View = TypeVar("_View", bound=Callable[..., Any])
+#: A RouteLimit in a project of Django.
+route_limit = partial(RouteLimit, middleware="'awx_ratelimit.adapters.django.RateLimitMiddleware' in MIDDLEWARE")
 
 
 def limit(
@@ -47,7 +49,7 @@ def limit(
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware, else that of the settings,
     else the memory of this process, where clients count by their address. A refused request is charged by no limit.
     """
-    checked = RouteLimit(
+    checked = route_limit(
         limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
     )
     return ViewLimit(checked, gate)

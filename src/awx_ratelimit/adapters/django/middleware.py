@@ -18,13 +18,14 @@ from awx_ratelimit.adapters.django.messages import (
     source_of,
     when_ended,
 )
+from awx_ratelimit.adapters.limited_once import LimitsApp
 from awx_ratelimit.http.endings import note_header
 from awx_ratelimit.http.limit_headers import COST_HEADER
 from awx_ratelimit.http.message import Reply
 from awx_ratelimit.http.policy import Admission
 
 
-class RateLimitMiddleware:
+class RateLimitMiddleware(LimitsApp):
     """Limits the requests that reach it by ``AWX_RATELIMIT`` in the settings.
 
     A refused request reaches no view. A slot is held until the response ends, also if the client hangs up. Put it after
@@ -35,6 +36,7 @@ class RateLimitMiddleware:
     Raises ImproperlyConfigured if the setting is missing or wrong.
     """
 
+    way_in = "the entry of MIDDLEWARE"
     sync_capable = True
     async_capable = True
 
@@ -43,7 +45,8 @@ class RateLimitMiddleware:
         settings = configuration()
         self._max_drain_bytes = settings.max_drain_bytes
         self._is_async = iscoroutinefunction(get_response)
-        self._gate: Any = settings.async_gate if self._is_async else settings.gate
+        self.gate: Any = settings.async_gate if self._is_async else settings.gate
+        self.has_made_gate = settings.has_made_gate
         if self._is_async:
             markcoroutinefunction(self)
 
@@ -52,7 +55,7 @@ class RateLimitMiddleware:
             return self._async_call(request)
         if self._is_decided(request):
             return self.get_response(request)  # type: ignore[no-any-return]
-        admission = self._gate.admit(request_of(request))
+        admission = self.gate.admit(request_of(request))
         if admission.reply is not None:
             return self._refusal(request, admission.reply)
         try:
@@ -72,7 +75,7 @@ class RateLimitMiddleware:
     async def _async_call(self, request: HttpRequest) -> HttpResponseBase:
         if self._is_decided(request):
             return await self.get_response(request)  # type: ignore[no-any-return]
-        admission = await self._gate.admit(request_of(request))
+        admission = await self.gate.admit(request_of(request))
         if admission.reply is not None:
             return self._refusal(request, admission.reply)
         try:
@@ -91,7 +94,7 @@ class RateLimitMiddleware:
         return self._limited(request, response, admitted)
 
     def _is_decided(self, request: HttpRequest) -> bool:
-        return any(holder.gate is self._gate for holder in holders(source_of(request)))
+        return any(holder.gate is self.gate for holder in holders(source_of(request)))
 
     def _refusal(self, request: HttpRequest, reply: Reply) -> HttpResponseBase:
         drop_headers(source_of(request))
@@ -99,7 +102,7 @@ class RateLimitMiddleware:
         return response_of(reply, request)
 
     def _admit(self, request: HttpRequest, admission: Admission) -> Admitted:
-        admitted = Admitted(self._gate, admission)
+        admitted = Admitted(self.gate, admission)
         add_holder(source_of(request), admitted)
         request.META["awx_ratelimit.decision"] = admission.decision
         if hasattr(request, "scope"):
@@ -116,7 +119,7 @@ class RateLimitMiddleware:
             # Servers close a response after they have sent it.
             response.close = closing(response.close, admitted.settle)  # type: ignore[method-assign]
         if admitted.headers:
-            set_headers(response, admitted.headers, self._gate.header_names)
+            set_headers(response, admitted.headers, self.gate.header_names)
         if admitted.decision is not None and (admitted.decision.lease is not None or admitted.ending is not None):
             when_ended(response, admitted.end)
         return response

@@ -7,6 +7,7 @@ body is never closed, its slot is released when it is garbage collected.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from awx_ratelimit.adapters.limited_once import LimitsApp
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, check_wsgi, checked_drain_bytes, nested_call
 from awx_ratelimit.adapters.wsgi.environ import (
     Environ,
@@ -53,20 +54,23 @@ class _Texts(dict[bytes, str]):
 _texts = _Texts()
 
 
-class RateLimitMiddleware:
+class RateLimitMiddleware(LimitsApp):
     """Limits the requests of `app` by `gate`, from any thread.
 
     The decision is at ``environ["awx_ratelimit.decision"]``. Two middlewares with the same gate decide once.
 
     Before a refusal the middleware reads up to `max_drain_bytes` of the request's body, because a proxy turns the
     response to an unread upload into a 502. It reads nothing if the client sent ``Expect: 100-continue``, and 0 turns
-    reading off. Raises InvalidLimit for a negative number.
+    reading off. Raises InvalidLimit for a negative number, and TypeError for an app that has another rate limit.
     """
+
+    gate: Gate
 
     def __init__(self, app: App, *, gate: Gate, max_drain_bytes: int = MAX_DRAIN_BYTES) -> None:
         check_wsgi(app, gate)
         self.app = app
         self.gate = gate
+        self.check_is_first(app)
         self._max_drain_bytes = checked_drain_bytes(max_drain_bytes)
         names, lengths = gate.replaced
         self._replaced = _Names(frozenset(name.decode("latin-1") for name in names), lengths)

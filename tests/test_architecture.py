@@ -94,19 +94,20 @@ def test_headers_and_statuses_are_spelled_in_the_renderer_alone() -> None:
 #: The modules that may name a third-party package. Packages outside this table have modules of their own.
 _POSTGRES = ("address", "connection", "doctor", "hosts", "migration", "task_connection")
 _STORE = (
-    "engine", "migrations", "operator_queries", "queries", "schema", "sqlite", "store", "unit_of_work", "usage",
-    "usage_queries", "usage_schema", "usage_sealing", "warnings",
+    "engine", "key_tracing", "migrations", "operator_queries", "queries", "schema", "sqlite", "store", "unit_of_work",
+    "usage", "usage_queries", "usage_schema", "usage_sealing", "warnings",
 )  # fmt: skip
 _COMMANDS = (
-    "account_commands", "account_views", "app", "explain_command", "key_commands", "loadtest_command",
-    "metrics_commands", "scan_command", "server_commands", "usage_commands",
+    "account_commands", "account_views", "app", "explain_command", "find_key_command", "key_commands", "key_stores",
+    "loadtest_command", "metrics_commands", "scan_command", "server_commands", "stdin_key", "stored_callers",
+    "usage_commands",
 )  # fmt: skip
 _DJANGO_APP = ("apps", "checks", "management/commands/awx_ratelimit")
 _DJANGO = ("admission", "configuration", "limits", "messages", "middleware", "users")
 THIRD_PARTIES = {
     "aiohttp": {"adapters/aiohttp.py"},
     "sanic": {"adapters/sanic.py"},
-    "tornado": {"adapters/tornado.py"},
+    "tornado": {"adapters/tornado.py", "adapters/tornado_messages.py"},
     # A dependency of aiohttp.
     "multidict": {"adapters/aiohttp.py"},
     "limits": {"core/notation.py"},

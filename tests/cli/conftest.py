@@ -69,4 +69,4 @@ def service(store: KeyStore) -> KeyService:
 @pytest.fixture
 def keys(run: Run, store: KeyStore, database: str) -> Run:
     """Run a ``keys`` command on the store."""
-    return lambda *arguments: run("keys", *arguments, "--database", database)
+    return lambda *arguments, **stdin: run("keys", *arguments, "--database", database, **stdin)

@@ -154,6 +154,34 @@ def test_stored_key(run: Run, named: Named, service: KeyService, store: KeyStore
     verifier.close()
 
 
+def test_subject_of_a_stored_account(run: Run, named: Named, service: KeyService, store: KeyStore) -> None:
+    """A subject of an account has the plan and the limits of the account in the app's key store, as a key has."""
+    service.accounts.set_overrides("acme", {"per_minute": 7})
+    verifier = KeyVerifier(store)
+    app = named(Gate(Limiter(MemoryBackend()), **{**PARTS, "identify": StoredKeys(verifier)}))
+    command = ("explain", "GET", "/v1/agents", "--app", app, "--json", "--subject", "alice", "--account")
+    stored, other = run(*command, "acme").json, run(*command, "unknown", "--plan", "growth").json
+    verifier.close()
+
+    assert stored["caller"] == {"subject": "alice", "plan": "starter", "account": "acme"}
+    assert [limit["remaining"] for limit in stored["budgets"][0]["limits"]] == [7, 10_000, 5]
+    assert other["caller"] == {"subject": "alice", "plan": "growth", "account": "unknown"}
+
+
+def test_hint_to_the_key(run: Run, named: Named, store: KeyStore) -> None:
+    """Without a caller, a note says how to name one, if the app identifies callers by keys."""
+    verifier = KeyVerifier(store)
+    identifiers = (StaticKeys(KEYS), StoredKeys(verifier), lambda _: "alice")
+    apps = [Gate(Limiter(MemoryBackend()), **{**PARTS, "identify": each}) for each in identifiers]
+    static, stored, other = [run("explain", "GET", "/", "--app", named(app)).err for app in apps]
+    with_key = run("explain", "GET", "/", "--app", named(apps[0]), "--key", "-", stdin=b"awx_example_key").err
+    verifier.close()
+
+    assert "this is a request without a key; to explain one with a key, write --key -" in static
+    assert "write --key-id ID or --key -" in stored
+    assert "without a key" not in other + with_key
+
+
 def test_keys_are_not_shown(run: Run, named: Named) -> None:
     """The text of a key is in no output, and a key in the command line is refused."""
     app = named(Gate(Limiter(MemoryBackend()), **PARTS))

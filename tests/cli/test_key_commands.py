@@ -126,6 +126,20 @@ class TestRotateAndRevoke:
         assert again.status == 2
         assert service.list("acme").total == 0
 
+    @pytest.mark.parametrize("command", ["rotate", "revoke"])
+    def test_unknown_key(self, keys: Run, service: KeyService, command: str) -> None:
+        """The error says what is known of a key that the account does not have."""
+        service.accounts.create("other")
+        foreign, revoked = service.create("other", "n").key, service.create("acme", "n").key
+        service.revoke("acme", revoked.id)
+        errors = [keys(command, one, "--account", "acme").err for one in ("nope", foreign.id, revoked.id)]
+
+        assert errors[0].startswith(
+            "error: the account 'acme' has no key 'nope'; list the keys with: awx-ratelimit keys"
+        )
+        assert errors[1].startswith(f"error: the account 'acme' has no key '{foreign.id}'; list the keys with: ")
+        assert errors[2].startswith(f"error: the key {revoked.id} of 'acme' was revoked at 20")
+
     def test_actor(self, keys: Run, service: KeyService) -> None:
         """The audit trail names the user of the command."""
         key = service.create("acme", "n").key
@@ -238,6 +252,52 @@ class TestAccounts:
         assert ran.status == 2
         assert ran.err.count("\n") == 1
         assert service.accounts.get("acme").overrides is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("keys", "list"),
+        ("keys", "rotate", "key_0123456789abcdef"),
+        ("keys", "revoke", "key_0123456789abcdef"),
+        ("keys", "stale"),
+        ("keys", "unused"),
+        ("keys", "set-plan", "growth"),
+        ("keys", "set-overrides", "null"),
+        ("accounts", "audit"),
+        ("usage", "history"),
+        ("usage", "keys"),
+        ("usage", "export", "--since", "2025-06-01"),
+    ],
+)
+def test_unknown_account(run: Run, service: KeyService, database: str, words: tuple[str, ...]) -> None:
+    """Every command names an unknown account and says where to look, on one line."""
+    ran = run(*words, "--account", "nope", "--database", database)
+
+    assert ran.status == 2
+    assert ran.out == ""
+    error = "error: account: there is no account 'nope'; list the accounts with: awx-ratelimit accounts list. See "
+    assert ran.err == f"{error}docs/errors.md#account_not_found\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", "nope"),
+        ("plan", "nope", "growth"),
+        ("max-keys", "nope", "5"),
+        ("override", "nope", "--times", "2", "--until", "2099-01-01"),
+        ("end-override", "nope"),
+        ("suspend", "nope"),
+        ("resume", "nope"),
+    ],
+)
+def test_unknown_account_as_argument(run: Run, service: KeyService, database: str, words: tuple[str, ...]) -> None:
+    """So do the commands for the operator."""
+    ran = run("accounts", *words, "--database", database)
+
+    assert ran.status == 2
+    assert ran.err.startswith("error: account: there is no account 'nope'; list the accounts with: ")
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_range(usage: Run, used: Callable[[str, str], str]) -> None:
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (("--account", "acne"), "account_id: there is no such account; create it first"),
+        (("--account", "acne"), "account: there is no account 'acne'; list the accounts with: awx-ratelimit accounts"),
         (("--account", "acme", "--key", "key_0123456789abcdef"), "the account has no such key"),
         (("--account", "acme", "--from", "2025-06-02", "--to", "2025-06-01"),
          "--from: not before --to; expected an earlier time"),
@@ -181,7 +181,10 @@ def _later(time: str) -> datetime:
     [
         (("--since", "June"), "Invalid value for '--since'"),
         (("--since", "2999-01-01"), "since: in the future; expected a time that has passed"),
-        (("--since", "2025-06-01", "--account", "acne"), "account_id: there is no such account; create it first"),
+        (
+            ("--since", "2025-06-01", "--account", "acne"),
+            "account: there is no account 'acne'; list the accounts with: awx-ratelimit accounts list",
+        ),
         (("--since", "2025-06-01", "--source", "our api"), "source: not valid; expected a URI"),
     ],
 )

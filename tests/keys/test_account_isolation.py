@@ -24,6 +24,8 @@ _FOR_ALL = (
     r"WHERE awx_api_keys.id IN ",
     r"FROM awx_usage_marks WHERE name = ",
     r"^SELECT awx_usage_writers.process FROM awx_usage_writers\s+LIMIT \S+",
+    # The operator finds whose key a log shows.
+    r"^SELECT awx_api_keys.id, .* WHERE awx_api_keys.(last4|prefix|id|key_hash) = .* LIMIT ",
     # The export for billing is the operator's.
     r"FROM awx_usage_costs WHERE period = 'hour' ",
     r"^DELETE FROM (awx_usage|awx_usage_costs|awx_usage_refusals|awx_usage_shadows|awx_usage_writers) ",
@@ -82,6 +84,8 @@ def test_statements_name_their_account(store: KeyStore, clock: ManualClock, sent
     list(UsageExport(store, clock=clock).since(datetime(2025, 6, 1, tzinfo=UTC), account_id="acme"))
     service.usage.shadow_refusals("acme")
     service.usage.is_recorded()
+    service.operator.keys.shown_as("awx_...0000")
+    service.operator.caller_of("alice", "acme")
     touching = [one for one in sent if re.match("SELECT .*awx_|UPDATE|DELETE", one)]
     odd = [one for one in touching if not re.search(_OF_AN_ACCOUNT, one)]
 

@@ -136,7 +136,7 @@ def test_open_again(empty_database: str) -> None:
     second.migrate()
 
     assert second.query(queries.account, "acme", 0) is not None
-    assert _versions(empty_database) == [1, 2, 3, 4, 5]
+    assert _versions(empty_database) == [1, 2, 3, 4, 5, 6]
     second.close()
 
 
@@ -157,7 +157,7 @@ def test_concurrent_processes(empty_database: str) -> None:
         worker.stderr.close()
 
     assert ended == [(0, "")] * 4
-    assert _versions(empty_database) == [1, 2, 3, 4, 5]
+    assert _versions(empty_database) == [1, 2, 3, 4, 5, 6]
 
 
 def test_concurrent_threads(empty_database: str) -> None:
@@ -187,7 +187,7 @@ def test_concurrent_threads(empty_database: str) -> None:
 
     assert failed == []
     assert made == [None] * 5
-    assert _versions(empty_database) == [1, 2, 3, 4, 5]
+    assert _versions(empty_database) == [1, 2, 3, 4, 5, 6]
 
 
 def test_new_file_that_another_process_writes(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_new_file_that_another_process_writes(tmp_path: Path) -> None:
     writer.close()
 
     assert set(refused) == {"database is locked"}
-    assert _versions(address) == [1, 2, 3, 4, 5]
+    assert _versions(address) == [1, 2, 3, 4, 5, 6]
 
 
 def test_upgrade(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,7 @@ def test_upgrade(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("awx_ratelimit.keys.storage.store.MIGRATIONS", versions.MIGRATIONS)
     KeyStore.open(empty_database).close()
 
-    assert _versions(empty_database) == [1, 2, 3, 4, 5, 6, 7]
+    assert _versions(empty_database) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert _raw(empty_database, "SELECT id, plan, note FROM awx_accounts") == [("acme", "growth", "x")]
 
 
@@ -239,21 +239,21 @@ def test_failed_migration(empty_database: str, monkeypatch: pytest.MonkeyPatch) 
     engine = create_engine(parse_url(empty_database))
     columns = [column["name"] for column in inspect(engine).get_columns("awx_accounts")]
     engine.dispose()
-    assert _versions(empty_database) == [1, 2, 3, 4, 5]
+    assert _versions(empty_database) == [1, 2, 3, 4, 5, 6]
     assert "note" not in columns
 
 
 def test_newer_store(empty_database: str) -> None:
     """Code that is older than the store names both versions and what to do, and changes nothing."""
     KeyStore.open(empty_database).close()
-    _raw(empty_database, "INSERT INTO awx_schema_versions (version, at_ms) VALUES (7, 0)")
+    _raw(empty_database, "INSERT INTO awx_schema_versions (version, at_ms) VALUES (8, 0)")
     expected = (
-        "the key store has schema version 7, and this release supports versions up to 5; install a newer awx-ratelimit"
+        "the key store has schema version 8, and this release supports versions up to 6; install a newer awx-ratelimit"
     )
     with pytest.raises(KeyStoreUnusable, match=expected):
         KeyStore.open(empty_database)
 
-    assert _versions(empty_database) == [1, 2, 3, 4, 5, 7]
+    assert _versions(empty_database) == [1, 2, 3, 4, 5, 6, 8]
 
 
 def test_tables_of_the_application(empty_database: str) -> None:

@@ -7,7 +7,15 @@ import typer
 
 from awx_ratelimit.cli import account_views, output
 from awx_ratelimit.cli.account_views import AccountId, temporary_words
-from awx_ratelimit.cli.key_commands import Database, Json, Plans, actor_name, open_service, parsed_overrides
+from awx_ratelimit.cli.key_stores import (
+    Database,
+    Json,
+    Plans,
+    actor_name,
+    existing_account,
+    open_service,
+    parsed_overrides,
+)
 from awx_ratelimit.cli.usage_commands import TIME_FORMATS
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys import Account
@@ -49,6 +57,7 @@ def plan(
     if (plan is None) is not default:
         raise InvalidKeyRequest("got both or none of them", remedy="expected a plan or --default", field="plan")
     with open_service(database, plans=plans) as service:
+        existing_account(service, account)
         changed = service.accounts.set_plan(account, plan, actor=actor_name(actor))
     _print(changed, f"{changed.id} is on {'the default plan' if plan is None else f'the plan {plan}'}", json=json)
 
@@ -59,6 +68,7 @@ def max_keys(
 ) -> None:
     """Change how many keys an account may have at once."""
     with open_service(database) as service:
+        existing_account(service, account)
         changed = service.accounts.set_max_keys(account, number, actor=actor_name(actor))
     _print(changed, f"{changed.id} may have {changed.max_keys} keys", json=json)
 
@@ -80,6 +90,7 @@ def override(
         raise InvalidKeyRequest("got both or none of them", remedy="expected limits or --times", field="limits")
     overrides = {"times": _whole(times)} if limits is None else parsed_overrides(limits)
     with open_service(database, plans=plans) as service:
+        existing_account(service, account)
         end = until.replace(tzinfo=UTC)
         changed = service.accounts.override(account, overrides, until=end, actor=actor_name(actor))
     _print(changed, f"{changed.id} has {temporary_words(changed)}", json=json)
@@ -89,6 +100,7 @@ def override(
 def end_override(account: AccountId, *, database: Database, actor: Actor = None, json: Json = False) -> None:
     """End the temporary limits of an account now."""
     with open_service(database) as service:
+        existing_account(service, account)
         changed = service.accounts.end_override(account, actor=actor_name(actor))
     _print(changed, f"{changed.id} has no temporary limits", json=json)
 
@@ -97,6 +109,7 @@ def end_override(account: AccountId, *, database: Database, actor: Actor = None,
 def suspend(account: AccountId, *, database: Database, actor: Actor = None, json: Json = False) -> None:
     """Refuse all keys of an account. Takes effect everywhere within a second."""
     with open_service(database) as service:
+        existing_account(service, account)
         changed = service.accounts.suspend(account, actor=actor_name(actor))
     _print(changed, f"{changed.id} is suspended", json=json)
 
@@ -105,6 +118,7 @@ def suspend(account: AccountId, *, database: Database, actor: Actor = None, json
 def resume(account: AccountId, *, database: Database, actor: Actor = None, json: Json = False) -> None:
     """Accept the keys of a suspended account again."""
     with open_service(database) as service:
+        existing_account(service, account)
         changed = service.accounts.activate(account, actor=actor_name(actor))
     _print(changed, f"{changed.id} is active", json=json)
 

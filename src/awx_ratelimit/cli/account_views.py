@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from awx_ratelimit.cli import output, plan_words
-from awx_ratelimit.cli.key_commands import Database, Json, Plans, open_service
+from awx_ratelimit.cli.key_stores import Database, Json, Plans, existing_account, open_service
 from awx_ratelimit.cli.usage_commands import By, ByPeriod, From, To, named_amounts, range_of
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
@@ -85,7 +85,7 @@ def show(account: AccountId, *, database: Database, plans: Plans = None, json: J
     """Print one account with its newest keys and its use in the last 30 days. --plans adds its limits."""
     table = None if plans is None else PlanTable.from_toml(plans)
     with open_service(database) as service:
-        found = service.accounts.get(account)
+        found = existing_account(service, account)
         keys = service.list(account, page_size=_KEYS_SHOWN)
         allowed, refused = _used(service, account)
         refusals, shadow = service.usage.refusals(account), service.usage.shadow_refusals(account)
@@ -117,6 +117,8 @@ def audit(
 ) -> None:
     """Print what was changed, by whom, newest first."""
     with open_service(database) as service:
+        if account is not None:
+            existing_account(service, account)
         found = service.operator.events(
             account_id=account, action=action, before=before, page_num=page, page_size=page_size
         )
@@ -150,7 +152,7 @@ def _used(service: "KeyService", account: str) -> tuple[int, int]:
 
 
 def _resolved(table: PlanTable, account: Account) -> Plan:
-    caller = Caller("check", account.plan, overrides=account.current_overrides)
+    caller = Caller(account.id, account.plan, account.id, account.current_overrides)
     try:
         return table.resolve(caller)
     except InvalidLimit as error:

@@ -1,23 +1,23 @@
 """``awx-ratelimit explain GET /v1/transfers --app shop.main:app``: what the app's gate would do with a request."""
 
-import sys
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from contextlib import suppress
+from typing import Annotated, Any
 
 import typer
 
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.cli import output
 from awx_ratelimit.cli.app_gates import gate_of
+from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin
 from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.errors import AccountNotFound
 from awx_ratelimit.http.explain import AnyGate, explainable, found_by, request_to
 from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.gate import AsyncGate
-from awx_ratelimit.http.identity.identifiers import MAX_KEY_BYTES
+from awx_ratelimit.http.identity.static_keys import StaticKeys
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.keys.validation import refuse_key
-
-_STDIN: Final = "-"
 
 Method = Annotated[str, typer.Argument(help="Method of the request, such as GET.")]
 PathAndQuery = Annotated[str, typer.Argument(metavar="PATH", help="Path of the request, also with a query.")]
@@ -55,13 +55,13 @@ def explain(
     """
     _check_options(key_id=key_id, subject=subject, account=account, plan=plan, key=key)
     gate = gate_of(app)
-    request = request_to(gate, method, path, {} if key is None else {"X-API-Key": _read_key()})
+    request = request_to(gate, method, path, {} if key is None else {"X-API-Key": key_from_stdin("--key")})
     identify = None
     if key_id is not None:
         accounts = _accounts(gate)
         identify = found_by(lambda: accounts.caller(key_id, account))
     elif subject is not None:
-        caller = Caller(subject, plan, account)
+        caller = _caller(gate, subject, account, plan)
         identify = found_by(lambda: caller)
     explained = _explained(gate, request, identify)
     if json:
@@ -69,6 +69,8 @@ def explain(
         return
     for line in str(explained).splitlines():
         output.print_line(line)
+    if key_id is None and subject is None and key is None and (hint := _way_to_name_a_caller(gate)):
+        output.say(f"note: this is a request without a key; to explain one with a key, write {hint}")
     if _is_in_memory(gate):
         output.say(
             "note: these limits are in the memory of each server process, so this command sees only unused ones; "
@@ -82,7 +84,7 @@ def _check_options(**options: str | None) -> None:
     if len(callers) > 1:
         names = " and ".join(map(_option, callers))
         raise typer.BadParameter(f"expected one of --key-id, --subject and --key, got {names}")
-    if options["key"] not in (None, _STDIN):
+    if options["key"] not in (None, STDIN):
         raise typer.BadParameter(
             "expected '-', which reads the key from standard input; other users can read command lines",
             param_hint="--key",
@@ -100,21 +102,35 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _read_key() -> str:
-    """The key from standard input. Raises BadParameter if there is none, or more than one line."""
-    if sys.stdin.isatty():
-        key: str = typer.prompt("API key", hide_input=True, err=True)
-    else:
-        key = sys.stdin.read(4 * MAX_KEY_BYTES)
-    key = key.strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise typer.BadParameter("expected one line with a key on standard input", param_hint="--key")
-    return key
+def _caller(gate: AnyGate, subject: str, account: str | None, plan: str | None) -> Caller:
+    """The caller with the plan and the limits that are stored, if the app identifies callers by stored keys."""
+    verifier = _verifier(gate)
+    found = None
+    if verifier is not None:
+        from awx_ratelimit.keys import KeyService
+
+        # An app may have callers besides those of its keys.
+        with suppress(AccountNotFound):
+            found = KeyService(verifier.store).operator.caller_of(subject, account)
+    if found is None:
+        return Caller(subject, plan, account)
+    return Caller(found.subject, plan or found.plan, found.account, found.overrides)
+
+
+def _verifier(gate: AnyGate) -> Any:
+    return getattr(gate.parts[1], "verifier", None)
+
+
+def _way_to_name_a_caller(gate: AnyGate) -> str:
+    """The options for a request with a key; empty if the app does not identify callers by keys."""
+    if _verifier(gate) is not None:
+        return "--key-id ID or --key -"
+    return "--key -" if isinstance(gate.parts[1], StaticKeys) else ""
 
 
 def _accounts(gate: AnyGate) -> Any:
     """The accounts of the store that the app identifies callers by."""
-    verifier = getattr(gate.parts[1], "verifier", None)
+    verifier = _verifier(gate)
     if verifier is None:
         raise typer.BadParameter(
             "expected an app that identifies callers by StoredKeys, got one with another identifier; "

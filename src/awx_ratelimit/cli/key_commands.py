@@ -3,32 +3,36 @@
 A new key is the only output on stdout: ``KEY=$(awx-ratelimit keys create prod --account acct_acme)``.
 """
 
-import getpass
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, count
-from json import loads
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
 from awx_ratelimit.cli import output
-from awx_ratelimit.core.claim import Caller
-from awx_ratelimit.core.plan_table import PlanTable
-from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
-from awx_ratelimit.keys import Account, ApiKey, CreatedKey, KeyFormat
+from awx_ratelimit.cli.find_key_command import find
+from awx_ratelimit.cli.key_stores import (
+    AccountId,
+    Database,
+    Json,
+    OneAccountId,
+    Plans,
+    actor_name,
+    existing_account,
+    open_service,
+    parsed_overrides,
+)
+from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest, KeyNotFound
+from awx_ratelimit.keys import Account, ApiKey, CreatedKey
 from awx_ratelimit.keys.json_fields import account_fields
 from awx_ratelimit.keys.models import Page
-from awx_ratelimit.keys.validation import GRACE_SECONDS
+from awx_ratelimit.keys.validation import GRACE_SECONDS, refuse_key
 from awx_ratelimit.runtime.clock import rfc3339
 
 if TYPE_CHECKING:
-    from awx_ratelimit.keys import KeyService, KeyStore
-    from awx_ratelimit.keys.accounts import CheckPlan
+    from awx_ratelimit.keys import KeyService
 
-#: The environment variable with the pepper. It is not an option, because other users can read command lines.
-PEPPER: Final = "AWX_KEY_PEPPER"
 _PAGE_SIZE: Final = 100
 _Item = TypeVar("_Item")
 
@@ -44,11 +48,6 @@ Overrides = Annotated[
         "`account` holds the limits that all keys of the account share."
     ),
 ]
-Database = Annotated[
-    str, typer.Option(envvar="AWX_DATABASE", help="Key store: a path, sqlite:///path or postgresql://user@host/name.")
-]
-AccountId = Annotated[str, typer.Option(help="Account that owns the keys.")]
-OneAccountId = Annotated[str | None, typer.Option("--account", help="List only this account. Default: all accounts.")]
 NewAccountPlan = Annotated[
     str | None, typer.Option(help="Create the account with this plan if the account does not exist.")
 ]
@@ -57,8 +56,6 @@ GraceSeconds = Annotated[int, typer.Option(help="Seconds for which the old key s
 MinAgeDays = Annotated[int, typer.Option(help="Minimum age of the keys in days.")]
 MinUnusedDays = Annotated[int, typer.Option(help="Minimum number of days since a key was created or last used.")]
 Prefix = Annotated[str, typer.Option(envvar="AWX_KEY_PREFIX", help="Prefix of the keys, as configured in the app.")]
-Plans = Annotated[str | None, typer.Option(envvar="AWX_PLANS", help="Plan table (TOML) that must contain the plan.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @keys.command()
@@ -88,7 +85,7 @@ def create(
 def list_keys(*, account: AccountId, database: Database, json: Json = False) -> None:
     """List the keys of an account, newest first. Revoked keys are not listed."""
     with open_service(database) as service:
-        service.accounts.get(account)
+        existing_account(service, account)
         pages = _all_pages(lambda number: service.list(account, page_num=number, page_size=_PAGE_SIZE))
         _print_keys(pages, json=json)
 
@@ -104,7 +101,7 @@ def rotate(
     json: Json = False,
 ) -> None:
     """Create a replacement for a key and print it. The old key expires after the grace period."""
-    with open_service(database, prefix) as service:
+    with open_service(database, prefix) as service, _named_key(service, account, key_id):
         _print_created(
             service.rotate(account, key_id, grace_period_seconds=grace_seconds, actor=actor_name()), json=json
         )
@@ -113,12 +110,15 @@ def rotate(
 @keys.command()
 def revoke(key_id: KeyId, *, account: AccountId, database: Database, json: Json = False) -> None:
     """Revoke a key. Takes effect everywhere within a second."""
-    with open_service(database) as service:
+    with open_service(database) as service, _named_key(service, account, key_id):
         service.revoke(account, key_id, actor=actor_name())
     if json:
         output.print_json({"revoked": key_id})
     else:
         output.say(f"revoked {key_id}")
+
+
+keys.command()(find)
 
 
 @keys.command()
@@ -143,6 +143,7 @@ def set_plan(
 ) -> None:
     """Change the plan of an account. Takes effect within a second; current usage carries over."""
     with open_service(database, plans=plans) as service:
+        existing_account(service, account)
         changed = service.accounts.set_plan(account, plan, actor=actor_name())
     _print_account(changed, f"{changed.id} is on the plan {changed.plan}", json=json)
 
@@ -153,62 +154,34 @@ def set_overrides(
 ) -> None:
     """Override limits of the account's plan. Takes effect within a second; current usage carries over."""
     with open_service(database, plans=plans) as service:
+        existing_account(service, account)
         changed = service.accounts.set_overrides(account, parsed_overrides(overrides), actor=actor_name())
     _print_account(changed, f"{changed.id} has {'new overrides' if changed.overrides else 'no overrides'}", json=json)
 
 
 @contextmanager
-def open_service(database: str, prefix: str = "awx_", plans: str | None = None) -> "Iterator[KeyService]":
-    """A service of the store, which is closed at the end of the block."""
-    pepper = os.environ.get(PEPPER)
-    key_format = KeyFormat(prefix, pepper=None if pepper is None else pepper.encode())
-    check_plan = None if plans is None else checked_by(PlanTable.from_toml(plans))
-    # Imported here, because importing SQLAlchemy would slow down every other command.
-    from awx_ratelimit.keys import KeyService
-
-    with open_store(database) as store:
-        yield KeyService(store, keys=key_format, check_plan=check_plan)
-
-
-@contextmanager
-def open_store(database: str) -> "Iterator[KeyStore]":
-    """The store, which is closed at the end of the block."""
-    from awx_ratelimit.keys import KeyStore
-
-    store = KeyStore.open(database)
+def _named_key(service: "KeyService", account: str, key_id: str) -> Iterator[None]:
+    """Errors for a key that the account does not have say what is known of it."""
+    existing_account(service, account)
     try:
-        yield store
-    finally:
-        store.close()
+        yield
+    except KeyNotFound as error:
+        remedy = f"list the keys with: awx-ratelimit keys list --account {account}"
+        raise KeyNotFound(_missing_key(service, account, key_id), remedy=remedy) from error
 
 
-def parsed_overrides(overrides: str) -> Any:
-    """The overrides that are written in an argument."""
-    try:
-        return loads(overrides)
-    except (ValueError, RecursionError):
-        remedy = """write JSON such as {"account": {"per_minute": 12000}}, or null"""
-        raise InvalidKeyRequest("not valid JSON", remedy=remedy, field="overrides") from None
-
-
-def checked_by(table: PlanTable) -> "CheckPlan":
-    """A check that a plan with overrides is one of the table."""
-    return lambda plan, overrides: table.resolve(Caller("check", plan, overrides=overrides))
-
-
-def actor_name(actor: str | None = None) -> str:
-    """The actor for the audit trail: `actor`, or the user of the operating system."""
-    if actor is not None:
-        return actor
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (OSError, KeyError):
-        return "cli"
+def _missing_key(service: "KeyService", account: str, key_id: str) -> str:
+    refuse_key(key_id, "key_id", remedy="write the ID of the key, such as key_3fPq...")
+    with suppress(InvalidKeyRequest):
+        for one in service.operator.keys.shown_as(key_id):
+            if one.key.account_id == account and one.revoked_at is not None:
+                return f"the key {one.key.id} of {account!r} was revoked at {rfc3339(one.revoked_at)}"
+    return f"the account {account!r} has no key {key_id!r}"
 
 
 def _account_ids(service: "KeyService", account: str | None) -> Iterable[str]:
     if account is not None:
-        return [service.accounts.get(account).id]
+        return [existing_account(service, account).id]
     pages = _all_pages(lambda number: service.accounts.list(page_num=number, page_size=_PAGE_SIZE))
     return (one.id for one in pages)
 

@@ -15,8 +15,8 @@ import typer
 from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output, plan_words
+from awx_ratelimit.cli.stored_callers import StoreOfCallers, caller_of
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, Budget, own_account, scoped_name
-from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import REQUESTS
@@ -93,18 +93,23 @@ def usage(
     account: Account = None,
     no_account: NoAccount = False,
     plans: Plans = None,
+    database: StoreOfCallers = None,
     json: Json = False,
 ) -> None:
     """Print the current usage of a subject. This does not count as a request.
 
     With --account, print first what all keys of its account have used of the limits that they share. With --no-account,
-    print first what the subject has used of these limits for itself alone, because its key belongs to no account.
+    print first what the subject has used of these limits for itself alone, because its key belongs to no account. With
+    --database, the subject may be the ID of a key, and the limits are those that its account has in the key store.
     """
-    table = PlanTable.from_toml(plans) if plans else PlanTable.default()
-    chosen = table.resolve(Caller(subject, plan, account or None))
     if account is not None and no_account:
         raise typer.BadParameter("expected one of --account and --no-account, got both", param_hint="--account")
-    shared = [_account_budget(account, subject, chosen)] if account is not None or no_account else []
+    table = PlanTable.from_toml(plans) if plans else PlanTable.default()
+    caller = caller_of(database, subject, account, plan)
+    chosen, subject, account = table.resolve(caller), caller.subject, caller.account
+    # Where the store names the account, the plan may share no limit among its keys.
+    shares = chosen.account is not None or database is None
+    shared = [_account_budget(account, subject, chosen)] if (account is not None and shares) or no_account else []
     with _limiter(backend) as limiter:
         # Without requests the peek refuses nothing: a command only looks.
         usages = limiter.peek(subject, chosen, {REQUESTS: 0}, also=shared).usages
@@ -123,14 +128,16 @@ def usage(
     output.print_table(("limit", "counts", "used", "remaining", "capacity", "full again in"), rows)
 
 
-def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None) -> None:
+def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None, database: StoreOfCallers = None) -> None:
     """Reset the usage of a subject, in all its scopes or in one. Requests in flight stay counted.
 
-    To reset what all keys of an account share, pass the account as the subject, with --scope account.
+    To reset what all keys of an account share, pass the account as the subject, with --scope account. With --database,
+    the subject may be the ID of a key: a rotated key and its successors share their usage.
     """
+    counted = caller_of(database, subject).subject
     with _limiter(backend) as limiter:
-        limiter.reset(subject, scope=scope)
-    output.say("usage reset")
+        limiter.reset(counted, scope=scope)
+    output.say("usage reset" if counted == subject else f"usage of {counted} reset, which {subject} shares")
 
 
 def doctor(url: BackendUrl = None, *, json: Json = False) -> int:

@@ -11,8 +11,17 @@ import typer
 from typer.core import TyperGroup
 
 from awx_ratelimit.cli import output, server_commands
-from awx_ratelimit.cli.key_commands import AccountId, Database, Json, OneAccountId, open_service, open_store
-from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.cli.key_stores import (
+    AccountId,
+    Database,
+    Json,
+    OneAccountId,
+    existing_account,
+    no_such_account,
+    open_service,
+    open_store,
+)
+from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
 from awx_ratelimit.runtime.clock import rfc3339
 
 _SUBJECT: Final = "subject"
@@ -80,7 +89,7 @@ def history(
     """Print what an account or a key has used, by day or by hour. A `UsageHistory` in your app records it."""
     times = range_of(from_, to)
     with open_service(database) as service:
-        service.accounts.get(account)
+        existing_account(service, account)
         periods = service.usage.history(account, key_id=key, by=by.value, **times).items
     if csv:
         # Here, so that other commands do not load SQLAlchemy.
@@ -109,7 +118,7 @@ def keys(
     """Print the busiest keys of an account."""
     times = range_of(from_, to)
     with open_service(database) as service:
-        service.accounts.get(account)
+        existing_account(service, account)
         found = service.usage.busiest(account, by=by.value, number=number, **times)
     if csv:
         from awx_ratelimit.keys.usage_csv import busy_keys_csv
@@ -146,7 +155,10 @@ def export(
 
     with open_store(database) as store:
         exports = UsageExport(store, source=source, type=type_, grace_seconds=grace_seconds)
-        hours = exports.since(since.replace(tzinfo=UTC), account_id=account)
+        try:
+            hours = exports.since(since.replace(tzinfo=UTC), account_id=account)
+        except AccountNotFound as error:
+            raise no_such_account(account or "") from error
         output.print_json_documents(hours, as_array=batch)
     output.say(f"next: --since {rfc3339(hours.ends_at)}")
 

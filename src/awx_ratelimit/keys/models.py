@@ -59,6 +59,23 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class TracedKey:
+    """A key as the operator finds it, also a revoked one. `revoked_at` is None for one that is not revoked."""
+
+    key: ApiKey
+    revoked_at: datetime | None
+    account_status: AccountStatus
+
+    @property
+    def state(self) -> str:
+        """Why its requests are refused: ``revoked``, ``expired`` or ``suspended``; else ``active`` or ``rotated``."""
+        if self.revoked_at is not None:
+            return "revoked"
+        is_refused = self.account_status == "suspended" and self.key.status != "expired"
+        return "suspended" if is_refused else self.key.status
+
+
+@dataclass(frozen=True, slots=True)
 class CreatedKey:
     """A new key with its secret. No other result contains the secret."""
 

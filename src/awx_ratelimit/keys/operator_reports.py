@@ -5,10 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.merged_overrides import merged_overrides
+from awx_ratelimit.errors import InvalidKeyRequest, KeyNotFound
 from awx_ratelimit.keys import validation
+from awx_ratelimit.keys.accounts import account_not_found
+from awx_ratelimit.keys.format import KeyFormat, is_key_id
+from awx_ratelimit.keys.key_tracing import KeyTracing
 from awx_ratelimit.keys.models import ACTIONS, AccountStatus, Event, Page
 from awx_ratelimit.keys.storage import operator_queries as queries
+from awx_ratelimit.keys.storage import queries as queries_of_keys
 from awx_ratelimit.keys.storage.operator_queries import AccountFilter, AccountShadows, AccountUsage
 from awx_ratelimit.keys.storage.store import KeyStore
 from awx_ratelimit.keys.usage_range import By, Range, usage_range
@@ -42,9 +48,11 @@ class OperatorReports:
     Every call raises InvalidKeyRequest for an invalid argument, and KeyStoreUnavailable.
     """
 
-    def __init__(self, store: KeyStore, clock: Clock) -> None:
+    def __init__(self, store: KeyStore, clock: Clock, keys: KeyFormat) -> None:
         self._store = store
         self._clock = clock
+        #: Whose key it is that a log shows.
+        self.keys = KeyTracing(store, clock, keys)
 
     def accounts(
         self,
@@ -105,6 +113,27 @@ class OperatorReports:
         times = self.times(from_, to, by)
         limits = self._store.query(queries.shadow_limits, times, number)
         return ShadowRefusals(limits, self._store.query(queries.shadow_accounts, times, number))
+
+    def caller_of(self, subject: str, account_id: str | None = None) -> Caller | None:
+        """Return the caller that `subject` is, with the overrides that apply now; None if the store does not know it.
+
+        `subject` is the id of a key, also of a revoked one, whose subject is its family; or any subject of the account
+        `account_id`. Raises AccountNotFound, and KeyNotFound for a key of another account.
+        """
+        record = self._store.query(queries_of_keys.key_record_of, subject, None) if is_key_id(subject) else None
+        if record is not None and account_id not in (None, record.account_id):
+            raise KeyNotFound("the account has no such key", remedy="list the account's keys")
+        now_ms = self._clock.now_ms()
+        if record is not None:
+            temporary = record.temporary_overrides if now_ms < record.temporary_until_ms else None
+            overrides = merged_overrides(record.overrides, temporary)
+            return Caller(record.family_id, record.plan, record.account_id, overrides)
+        if account_id is None:
+            return None
+        account = self._store.query(queries_of_keys.account, validation.account_id(account_id), now_ms)
+        if account is None:
+            raise account_not_found()
+        return Caller(subject, account.plan, account.id, account.current_overrides)
 
     def times(self, from_: datetime | None = None, to: datetime | None = None, by: By = "day") -> Range:
         """Return the whole periods that these arguments mean in the other calls."""

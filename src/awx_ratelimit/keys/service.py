@@ -45,7 +45,7 @@ class KeyService:
         #: What accounts and keys have used, if a `UsageHistory` records it.
         self.usage = UsageReports(store, self._clock)
         #: What only the operator of the service may see: all accounts and all events.
-        self.operator = OperatorReports(store, self._clock)
+        self.operator = OperatorReports(store, self._clock, self._keys)
 
     def create(
         self,

@@ -152,9 +152,14 @@ def _is_invisible(character: str) -> bool:
     return unicodedata.category(character) in _INVISIBLE_CATEGORIES or _is_ignorable(character) is not None
 
 
-def refuse_key(text: str, field: str, finder: KeyFinder = FINDER) -> None:
+def refuse_key(
+    text: str,
+    field: str,
+    finder: KeyFinder = FINDER,
+    *,
+    remedy: str = "remove it, and rotate that key: it is no longer secret",
+) -> None:
     """Raise InvalidKeyRequest if `text` contains a key."""
     # Also a key that is cut short or mistyped: it is still most of a secret.
     if finder.may_contain_key(text):
-        remedy = "remove it, and rotate that key: it is no longer secret"
         raise InvalidKeyRequest("contains an API key", remedy=remedy, field=field)

@@ -61,7 +61,7 @@ class RateLimitMiddleware(LimitsApp):
         try:
             admitted = self._admit(request, admission)
         except BaseException:
-            self._gate.drop(admission.decision)
+            self.gate.drop(admission.decision)
             raise
         try:
             response = self.get_response(request)
@@ -81,7 +81,7 @@ class RateLimitMiddleware(LimitsApp):
         try:
             admitted = self._admit(request, admission)
         except BaseException:
-            self._gate.drop(admission.decision)
+            self.gate.drop(admission.decision)
             raise
         try:
             response = await self.get_response(request)

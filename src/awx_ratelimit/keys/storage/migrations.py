@@ -162,8 +162,10 @@ _VERSION_5 = (
     """,
     "CREATE INDEX awx_quota_warnings_by_time ON awx_quota_warnings (next_at_ms, id)",
 )
+# A key is looked for by its masked form, which has its last four characters.
+_VERSION_6 = ("CREATE INDEX awx_api_keys_by_last4 ON awx_api_keys (last4, prefix)",)
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
-    _VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5,
+    _VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6,
 )  # fmt: skip
 _TYPES = {
     "sqlite": {

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, Row, Table, Text
 
 from awx_ratelimit.keys.format import masked
-from awx_ratelimit.keys.models import Account, ApiKey, Event, KeyStatus, TemporaryOverride, utc_datetime
+from awx_ratelimit.keys.models import Account, ApiKey, Event, KeyStatus, TemporaryOverride, TracedKey, utc_datetime
 from awx_ratelimit.keys.storage import usage_schema
 
 #: Of all tables, also those of usage.
@@ -127,6 +127,12 @@ def key_from(row: Row[Any], now_ms: int) -> ApiKey:
         rotated_from=row.rotated_from,
         replaced_by=row.replaced_by,
     )
+
+
+def traced_key_from(row: Row[Any], now_ms: int) -> TracedKey:
+    """Return the key in a row of `KEYS` with the status of its account."""
+    revoked_at = None if row.revoked_at_ms is None else utc_datetime(row.revoked_at_ms)
+    return TracedKey(key_from(row, now_ms), revoked_at, row.status)
 
 
 def key_record_from(row: Row[Any]) -> KeyRecord:

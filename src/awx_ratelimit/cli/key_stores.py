@@ -1,0 +1,93 @@
+"""The key store of a command: the options that name it and what is in it, how it is opened, and what it lacks."""
+
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import loads
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
+from awx_ratelimit.keys import Account, KeyFormat
+
+if TYPE_CHECKING:
+    from awx_ratelimit.keys import KeyService, KeyStore
+    from awx_ratelimit.keys.accounts import CheckPlan
+
+#: The environment variable with the pepper. It is not an option, because other users can read command lines.
+PEPPER: Final = "AWX_KEY_PEPPER"
+
+Database = Annotated[
+    str, typer.Option(envvar="AWX_DATABASE", help="Key store: a path, sqlite:///path or postgresql://user@host/name.")
+]
+AccountId = Annotated[str, typer.Option(help="Account that owns the keys.")]
+OneAccountId = Annotated[str | None, typer.Option("--account", help="List only this account. Default: all accounts.")]
+Plans = Annotated[str | None, typer.Option(envvar="AWX_PLANS", help="Plan table (TOML) that must contain the plan.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@contextmanager
+def open_service(database: str, prefix: str = "awx_", plans: str | None = None) -> "Iterator[KeyService]":
+    """A service of the store, which is closed at the end of the block."""
+    pepper = os.environ.get(PEPPER)
+    key_format = KeyFormat(prefix, pepper=None if pepper is None else pepper.encode())
+    check_plan = None if plans is None else checked_by(PlanTable.from_toml(plans))
+    # Imported here, because importing SQLAlchemy would slow down every other command.
+    from awx_ratelimit.keys import KeyService
+
+    with open_store(database) as store:
+        yield KeyService(store, keys=key_format, check_plan=check_plan)
+
+
+@contextmanager
+def open_store(database: str) -> "Iterator[KeyStore]":
+    """The store, which is closed at the end of the block."""
+    from awx_ratelimit.keys import KeyStore
+
+    store = KeyStore.open(database)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def existing_account(service: "KeyService", account: str) -> Account:
+    """The account. Raises AccountNotFound, which names it and says where to look, if there is none."""
+    try:
+        return service.accounts.get(account)
+    except AccountNotFound as error:
+        raise no_such_account(account) from error
+
+
+def no_such_account(account: str) -> AccountNotFound:
+    """The error for an account that the key store does not have."""
+    remedy = "list the accounts with: awx-ratelimit accounts list"
+    return AccountNotFound(f"there is no account {account!r}", remedy=remedy, field="account")
+
+
+def parsed_overrides(overrides: str) -> Any:
+    """The overrides that are written in an argument."""
+    try:
+        return loads(overrides)
+    except (ValueError, RecursionError):
+        remedy = """write JSON such as {"account": {"per_minute": 12000}}, or null"""
+        raise InvalidKeyRequest("not valid JSON", remedy=remedy, field="overrides") from None
+
+
+def checked_by(table: PlanTable) -> "CheckPlan":
+    """A check that a plan with overrides is one of the table."""
+    return lambda plan, overrides: table.resolve(Caller("check", plan, overrides=overrides))
+
+
+def actor_name(actor: str | None = None) -> str:
+    """The actor for the audit trail: `actor`, or the user of the operating system."""
+    if actor is not None:
+        return actor
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (OSError, KeyError):
+        return "cli"

@@ -1,0 +1,26 @@
+"""Reads the text of a key. It is never an argument, because other users can read command lines."""
+
+import sys
+from typing import Final
+
+import typer
+
+from awx_ratelimit.http.identity.identifiers import MAX_KEY_BYTES
+
+#: What stands for the key in the command line.
+STDIN: Final = "-"
+
+
+def key_from_stdin(option: str) -> str:
+    """The key from standard input, or from a prompt that hides it on a terminal.
+
+    Raises BadParameter, which names `option`, if there is none, or more than one line.
+    """
+    if sys.stdin.isatty():
+        key: str = typer.prompt("API key", hide_input=True, err=True)
+    else:
+        key = sys.stdin.read(4 * MAX_KEY_BYTES)
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise typer.BadParameter("expected one line with a key on standard input", param_hint=option)
+    return key

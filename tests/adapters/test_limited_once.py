@@ -31,7 +31,6 @@ from awx_ratelimit import (
     WsgiRateLimitMiddleware,
 )
 from awx_ratelimit.adapters import aiohttp, flask, sanic
-from awx_ratelimit.adapters import starlette as for_starlette
 
 KEYS = {"awx_example_key": "starter"}
 TWICE = "limits already, and each request would be charged twice; write only one of them"
@@ -65,10 +64,6 @@ def around_a_started_app() -> Any:
     app = starlette()
     TestClient(app).get("/")
     return RateLimitMiddleware(GZipMiddleware(app), keys=KEYS)
-
-
-def a_gate_around_plain_arguments() -> Any:
-    return for_starlette.RateLimitMiddleware(starlette(), gate=gate())
 
 
 def around_flask() -> Any:
@@ -110,7 +105,6 @@ def two_for_sanic() -> Any:
         added_twice,
         around_a_list,
         around_a_started_app,
-        a_gate_around_plain_arguments,
         around_flask,
         around_a_limited_flask,
         two_for_flask,
@@ -158,6 +152,31 @@ def test_two_gates() -> None:
     app.add_middleware(RateLimitMiddleware, gate=gate())
 
     assert TestClient(RateLimitMiddleware(app, gate=gate())).get("/").status_code == 200
+
+
+@pytest.mark.parametrize("outer", [{"anonymous": Plan.of("p", per_minute=2)}, {"identify": lambda _: "alice"}])
+def test_other_clients(outer: dict[str, Any]) -> None:
+    """A limit of addresses, or of what a function returns, around one of keys is meant: both decide."""
+    client = TestClient(RateLimitMiddleware(starlette(), plans=[Plan.of("p", per_minute=2)], **outer))
+
+    assert [client.get("/", headers={"X-API-Key": "awx_example_key"}).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_two_limits_of_flask() -> None:
+    """Two limits of a Flask app that tell clients apart differently both decide, and each of them once."""
+    app = Flask("shop")
+    app.add_url_rule("/", view_func=lambda: "ok")
+    by_key = flask.RateLimit(app, keys=KEYS)
+    flask.RateLimit(app, plans=[Plan.of("p", per_minute=2)], identify=lambda _: "alice")
+    by_key.init_app(app)
+    client = app.test_client()
+
+    def status() -> int:
+        with client.get("/", headers={"X-API-Key": "awx_example_key"}) as response:
+            return response.status_code
+
+    assert [status() for _ in range(3)] == [200, 200, 429]
+    assert app.extensions["awx_ratelimit"] is by_key
 
 
 def test_mounted_app() -> None:

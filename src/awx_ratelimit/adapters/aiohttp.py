@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
 from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, Plans
-from awx_ratelimit.adapters.limited_once import second_limit
+from awx_ratelimit.adapters.limited_once import counts_by, second_limit
 from awx_ratelimit.adapters.native import State, add_headers, enter, finish, header_values
 from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import check_route_gate
@@ -69,9 +69,11 @@ class RateLimit:
     ) -> None:
         if not isinstance(app, web.Application):
             raise TypeError(f"app: expected an aiohttp.web.Application, got {type_name(app)}")
-        if any(isinstance(getattr(each, "__self__", None), RateLimit) for each in app.middlewares):
-            raise TypeError(second_limit("RateLimit"))
         check_option_names("RateLimit", options, OPTIONS)
+        self.counts_by = counts_by(keys, identify, gate)
+        others = [getattr(getattr(each, "__self__", None), "counts_by", None) for each in app.middlewares]
+        if self.counts_by is not None and self.counts_by in others:
+            raise TypeError(second_limit("RateLimit"))
         self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
         app.middlewares.insert(0, self._limited)
         app.on_response_prepare.append(self._add_headers)

@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from awx_ratelimit.runtime.extras import INSTALL
 
@@ -22,7 +23,6 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(f"limits of Flask's views need {error.name}; {INSTALL.format('flask')}") from error
 
-from awx_ratelimit.adapters.limited_once import second_limit
 from awx_ratelimit.adapters.middleware import MIDDLEWARE_OPTIONS, WsgiRateLimitMiddleware
 from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import check_route_gate
@@ -51,18 +51,21 @@ class RateLimit:
     def __init__(self, app: flask.Flask | None = None, **arguments: Any) -> None:
         check_option_names("RateLimit", arguments, MIDDLEWARE_OPTIONS)
         self._arguments = arguments
+        self._apps: WeakSet[flask.Flask] = WeakSet()
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: flask.Flask) -> None:
-        """Limit `app`. A second call for the same app does nothing. Raises TypeError for one that has another limit."""
+        """Limit `app`. A second call for the same app does nothing.
+
+        Raises TypeError for an app that has another limit of the same clients.
+        """
         if not isinstance(app, flask.Flask):
             raise TypeError(f"app: expected a Flask app, got {type_name(app)}; write RateLimit(app, keys=...)")
-        if app.extensions.get(_EXTENSION, self) is not self:
-            raise TypeError(second_limit("RateLimit"))
-        if _EXTENSION not in app.extensions:
+        if app not in self._apps:
             app.wsgi_app = WsgiRateLimitMiddleware(app.wsgi_app, **self._arguments)  # type: ignore[method-assign]
-            app.extensions[_EXTENSION] = self
+            app.extensions.setdefault(_EXTENSION, self)
+            self._apps.add(app)
 
 
 def limit(

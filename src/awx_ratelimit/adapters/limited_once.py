@@ -1,7 +1,7 @@
-"""Refuses a second rate limit on one app. Each request would be charged twice, and nothing would say so.
+"""Refuses a second rate limit of the same clients on one app. Each request would be charged twice, without a word.
 
-An app that is mounted into another one may have a rate limit too: its requests are charged by both, which users do on
-purpose. It is no part of the chain of middlewares that is looked through here.
+Two limits that tell clients apart differently are meant, such as one by address around one by key. So are those of an
+app and of another one that is mounted into it, which is no part of the chain of middlewares that is looked through.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,16 +18,21 @@ class LimitsApp:
 
     #: The class by which error messages name it.
     way_in: ClassVar[str] = "RateLimitMiddleware"
-    #: Its gate.
-    gate: Any
-    #: Whether it has made the gate of plain arguments. With a gate of their own, two middlewares on one app are meant.
-    has_made_gate = False
+    #: How it tells clients apart (see `counts_by`); None: by its gate.
+    counts_by: Any = None
 
     def check_is_first(self, app: Any) -> None:
-        """Raise TypeError if `app` has a rate limit already, unless both have the same gate, or were given gates."""
-        for gate, has_made_gate, way_in in _limits_of(app):
-            if gate is not self.gate and (has_made_gate or self.has_made_gate):
+        """Raise TypeError if `app` has a rate limit that tells clients apart as this one does."""
+        for known, way_in in _limits_of(app):
+            if known is not None and known == self.counts_by:
                 raise TypeError(f"{second_limit(way_in)}, or give both a gate=... if both must decide")
+
+
+def counts_by(keys: Any, identify: Any, gate: Any) -> Any:
+    """How a limit with these arguments tells clients apart; None for a gate of one's own: several are meant."""
+    if gate is not None:
+        return None
+    return "keys" if keys is not None else identify or "address"
 
 
 def second_limit(way_in: str) -> str:
@@ -38,8 +43,8 @@ def second_limit(way_in: str) -> str:
     )
 
 
-def _limits_of(app: Any) -> Iterator[tuple[Any, bool, str]]:
-    """The gate of each middleware of this library on `app`, whether it has made its gate, and its public class."""
+def _limits_of(app: Any) -> Iterator[tuple[Any, str]]:
+    """How each middleware of this library on `app` tells clients apart, and its public class."""
     pending, seen = [app], set[int]()
     while pending and len(seen) < _MAX_OBJECTS:
         found = pending.pop(0)
@@ -47,13 +52,13 @@ def _limits_of(app: Any) -> Iterator[tuple[Any, bool, str]]:
             continue
         seen.add(id(found))
         if isinstance(found, LimitsApp):
-            yield found.gate, found.has_made_gate, found.way_in
+            yield found.counts_by, found.way_in
         # Only what is stored: reading a property of somebody else's app may do anything.
         stored: Mapping[str, Any] = getattr(found, "__dict__", {})
         for listed in stored.get("user_middleware") or ():
             # Starlette makes its middlewares for the first request.
             made_by = getattr(listed, "cls", None)
             if isinstance(made_by, type) and issubclass(made_by, LimitsApp):
-                gate = getattr(listed, "kwargs", {}).get("gate")
-                yield gate, gate is None, made_by.way_in
+                given = getattr(listed, "kwargs", {})
+                yield counts_by(*map(given.get, ("keys", "identify", "gate"))), made_by.way_in
         pending += [stored[name] for name in _INNER if stored.get(name) is not None]

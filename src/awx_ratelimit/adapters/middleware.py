@@ -10,6 +10,7 @@ from typing import Final, Unpack
 from awx_ratelimit.adapters.asgi import middleware as asgi
 from awx_ratelimit.adapters.asgi.lifespan import log_error_at_startup
 from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, OwnedSyncGate, Plans
+from awx_ratelimit.adapters.limited_once import counts_by
 from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES
 from awx_ratelimit.adapters.wsgi import middleware as wsgi
@@ -52,7 +53,7 @@ class RateLimitMiddleware(asgi.RateLimitMiddleware):
         try:
             check_option_names("RateLimitMiddleware", options, MIDDLEWARE_OPTIONS)
             self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
-            self.has_made_gate = gate is None
+            self.counts_by = counts_by(keys, identify, gate)
             super().__init__(app, gate=self._owned.gate, max_drain_bytes=max_drain_bytes)
         except Exception as error:
             log_error_at_startup(error)
@@ -91,7 +92,7 @@ class WsgiRateLimitMiddleware(wsgi.RateLimitMiddleware):
     ) -> None:
         check_option_names("WsgiRateLimitMiddleware", options, MIDDLEWARE_OPTIONS)
         self._owned = OwnedSyncGate(keys, identify, plans, backend, gate, options)
-        self.has_made_gate = gate is None
+        self.counts_by = counts_by(keys, identify, gate)
         super().__init__(app, gate=self._owned.gate, max_drain_bytes=max_drain_bytes)
 
     def close(self) -> None:

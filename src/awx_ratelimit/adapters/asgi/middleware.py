@@ -34,10 +34,8 @@ class RateLimitMiddleware(LimitsApp):
     A request is decided before its body is received. Before a refusal the middleware receives up to `max_drain_bytes`
     of the body, for 2 seconds at most, because a proxy turns the response to an unread upload into a 502. It receives
     nothing if the client sent ``Expect: 100-continue``, and 0 turns it off. Raises InvalidLimit for a negative number,
-    and TypeError for an app that has another rate limit.
+    and TypeError for an app that has another rate limit of the same clients.
     """
-
-    gate: AsyncGate
 
     def __init__(self, app: App, *, gate: AsyncGate, max_drain_bytes: int = MAX_DRAIN_BYTES) -> None:
         check_asgi(app, gate)

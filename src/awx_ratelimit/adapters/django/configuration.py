@@ -19,6 +19,7 @@ from awx_ratelimit.adapters.gate_arguments import (
     gate_arguments,
     listeners_in,
 )
+from awx_ratelimit.adapters.limited_once import counts_by
 from awx_ratelimit.adapters.option_names import unknown_options
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, checked_drain_bytes
 from awx_ratelimit.backends.base import Backend, NonBlocking
@@ -51,6 +52,7 @@ class Configuration:
             self._gate = values.pop("gate", None)
             self._backend = values.pop("backend", None)
             keys, identify, plans = (values.pop(name, None) for name in ("keys", "identify", "plans"))
+            self.counts_by = counts_by(keys, identify, self._gate)
             if self._gate is None:
                 self._arguments = gate_arguments(keys, identify, plans, values)  # type: ignore[arg-type]
                 self._listeners = listeners_in(values)  # type: ignore[arg-type]
@@ -64,11 +66,6 @@ class Configuration:
         if self._gate is not None:
             raise ImproperlyConfigured(f"{NAME}: expected 'plans', got 'gate'; write plans, keys and backend instead")
         return self._arguments["plans"]
-
-    @property
-    def has_made_gate(self) -> bool:
-        """Whether the gates are made of plain arguments."""
-        return self._gate is None
 
     def check(self) -> None:
         """Make the gates of each kind that the backend serves. Raises ImproperlyConfigured."""

@@ -46,7 +46,7 @@ class RateLimitMiddleware(LimitsApp):
         self._max_drain_bytes = settings.max_drain_bytes
         self._is_async = iscoroutinefunction(get_response)
         self.gate: Any = settings.async_gate if self._is_async else settings.gate
-        self.has_made_gate = settings.has_made_gate
+        self.counts_by = settings.counts_by
         if self._is_async:
             markcoroutinefunction(self)
 

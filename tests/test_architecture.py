@@ -105,11 +105,11 @@ _COMMANDS = (
 _DJANGO_APP = ("apps", "checks", "management/commands/awx_ratelimit")
 _DJANGO = ("admission", "configuration", "limits", "messages", "middleware", "users")
 THIRD_PARTIES = {
-    "aiohttp": {"adapters/aiohttp.py"},
-    "sanic": {"adapters/sanic.py"},
+    "aiohttp": {"adapters/aiohttp.py", "adapters/aiohttp_messages.py"},
+    "sanic": {"adapters/sanic.py", "adapters/sanic_messages.py"},
     "tornado": {"adapters/tornado.py", "adapters/tornado_messages.py"},
     # A dependency of aiohttp.
-    "multidict": {"adapters/aiohttp.py"},
+    "multidict": {"adapters/aiohttp_messages.py"},
     "limits": {"core/notation.py"},
     # A dependency of limits, so it is always installed.
     "packaging": {"runtime/extras.py"},

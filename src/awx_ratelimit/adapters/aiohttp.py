@@ -15,13 +15,18 @@ from functools import partial, wraps
 from types import coroutine
 from typing import Any, TypeVar, Unpack
 
-from aiohttp import web
-from multidict import CIMultiDict
+from awx_ratelimit.runtime.extras import missing_package
 
+try:
+    from aiohttp import web
+except ModuleNotFoundError as error:
+    raise missing_package("limits of aiohttp's handlers need", error, install="aiohttp") from error
+
+from awx_ratelimit.adapters.aiohttp_messages import request_of, response_of, state_of
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
 from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, Plans
 from awx_ratelimit.adapters.limited_once import counts_by, second_limit
-from awx_ratelimit.adapters.native import State, add_headers, enter, finish, header_values
+from awx_ratelimit.adapters.native import add_headers, enter, finish
 from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
@@ -39,8 +44,6 @@ __all__ = ["RateLimit", "limit"]
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 _route_limit = partial(RouteLimit, middleware="RateLimit(app, keys=...)")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-#: aiohttp before 3.14 has no keys for requests, and takes texts.
-_STATE: Any = web.RequestKey("awx_ratelimit", dict) if hasattr(web, "RequestKey") else "awx_ratelimit"
 _HAS_RAISED = "awx_ratelimit.has_raised"
 _TRY_AGAIN_LATER = 1013
 
@@ -195,42 +198,6 @@ def _limit_view(view: Any, limited_by: Callable[[Any], Any]) -> None:
         return limited(view).__await__()
 
     view.__await__ = __await__
-
-
-def request_of(request: web.Request) -> Request:
-    """The Request of an aiohttp request. Its path is the one that aiohttp routes by."""
-    url = request.rel_url
-    # In the path that is routed, slashes that were sent as %2F stay so. aiohttp before 3.11 routes the sent path.
-    path = getattr(url, "path_safe", url.raw_path)
-    return _AiohttpRequest(
-        request.method, path, request.remote or None, header_values(lambda: request.raw_headers), None, request
-    )
-
-
-class _AiohttpRequest(Request):
-    """A Request whose source is an aiohttp request: its user and session are items of that."""
-
-    __slots__ = ()
-
-    def _query_bytes(self) -> bytes:
-        query: str = self.source.rel_url.raw_query_string
-        return query.encode("utf-8", "replace")
-
-
-def is_request(value: object) -> bool:
-    """Whether `value` is a request of aiohttp."""
-    return isinstance(value, web.BaseRequest)
-
-
-def state_of(request: web.Request) -> State:
-    """What this library remembers of a request."""
-    state: State = request.setdefault(_STATE, {})
-    return state
-
-
-def response_of(reply: Reply) -> web.Response:
-    """`reply` as a response of aiohttp."""
-    return web.Response(body=reply.body, status=reply.status, headers=CIMultiDict(text_headers(reply.headers)))
 
 
 def _request_in(args: tuple[Any, ...]) -> web.Request:

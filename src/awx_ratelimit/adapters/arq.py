@@ -12,11 +12,13 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final, NoReturn, TypeVar
 
+from awx_ratelimit.runtime.extras import missing_package
+
 try:
     import arq
     from arq.constants import expires_extra_ms, job_key_prefix, retry_key_prefix
 except ModuleNotFoundError as error:
-    raise ImportError(f"limits of jobs need {error.name}; install it with: pip install arq") from error
+    raise missing_package("limits of jobs need", error) from error
 
 from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit, name_of
 from awx_ratelimit.core.joint_claim import Cost

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, Final, NoReturn, TypeVar
 
+from awx_ratelimit.runtime.extras import missing_package
+
 try:
     import celery
     from celery.exceptions import Reject, Retry
 except ModuleNotFoundError as error:
-    raise ImportError(f"limits of tasks need {error.name}; install it with: pip install celery") from error
+    raise missing_package("limits of tasks need", error) from error
 
 from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit, name_of
 from awx_ratelimit.core.joint_claim import Cost

@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar
 
-from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest, HttpResponse
+from awx_ratelimit.runtime.extras import missing_package
 
 try:
+    from django.core.exceptions import ImproperlyConfigured
+    from django.http import HttpRequest, HttpResponse
     from rest_framework.exceptions import APIException
     from rest_framework.exceptions import Throttled as _Throttled
     from rest_framework.throttling import BaseThrottle
 except ModuleNotFoundError as error:
-    raise ImportError(f"throttles need {error.name}; install it with: pip install djangorestframework") from error
+    raise missing_package("throttles need", error, install="djangorestframework") from error
 
 from awx_ratelimit.adapters.django.admission import AnyGate, admit, refusal_of, route_headers
 from awx_ratelimit.adapters.django.limits import limit, route_limit

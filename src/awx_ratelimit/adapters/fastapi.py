@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial, wraps
 from typing import Any
 
-from awx_ratelimit.runtime.extras import INSTALL
+from awx_ratelimit.runtime.extras import missing_package
 
 try:
     import fastapi
@@ -21,7 +21,7 @@ try:
     from starlette.requests import HTTPConnection
     from starlette.responses import Response
 except ModuleNotFoundError as error:
-    raise ImportError(f"limits of FastAPI's routes need {error.name}; {INSTALL.format('fastapi')}") from error
+    raise missing_package("limits of FastAPI's routes need", error, "fastapi") from error
 
 from awx_ratelimit.adapters.openapi import describe_gate, describe_limit
 from awx_ratelimit.adapters.starlette import EndpointLimit, refuse

@@ -16,12 +16,12 @@ from functools import partial, wraps
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from awx_ratelimit.runtime.extras import INSTALL
+from awx_ratelimit.runtime.extras import missing_package
 
 try:
     import flask
 except ModuleNotFoundError as error:
-    raise ImportError(f"limits of Flask's views need {error.name}; {INSTALL.format('flask')}") from error
+    raise missing_package("limits of Flask's views need", error, "flask") from error
 
 from awx_ratelimit.adapters.middleware import MIDDLEWARE_OPTIONS, WsgiRateLimitMiddleware
 from awx_ratelimit.adapters.option_names import check_option_names

@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Unpack
 
+from awx_ratelimit.runtime.extras import missing_package
+
 try:
     import grpc
     import grpc.aio
 except ModuleNotFoundError as error:
-    raise ImportError("limits of RPCs need grpcio; install it with: pip install grpcio") from error
+    raise missing_package("limits of RPCs need", error) from error
 
 from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, OwnedSyncGate, Plans
 from awx_ratelimit.adapters.grpc_messages import metadata_of, refusal_of, report, request_of

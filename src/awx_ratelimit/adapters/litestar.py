@@ -12,9 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import litestar
-from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
-from litestar.openapi.datastructures import ResponseSpec
+from awx_ratelimit.runtime.extras import missing_package
+
+try:
+    import litestar
+    from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+    from litestar.openapi.datastructures import ResponseSpec
+except ModuleNotFoundError as error:
+    raise missing_package("limits of Litestar's routes need", error, install="litestar") from error
 
 from awx_ratelimit.adapters.asgi.middleware import App
 from awx_ratelimit.adapters.asgi.route_limits import admit

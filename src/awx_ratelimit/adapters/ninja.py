@@ -16,13 +16,14 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction
-from django.http import HttpRequest, HttpResponse
+from awx_ratelimit.runtime.extras import missing_package
 
 try:
+    from asgiref.sync import iscoroutinefunction
+    from django.http import HttpRequest, HttpResponse
     from ninja.throttling import BaseThrottle
 except ModuleNotFoundError as error:
-    raise ImportError(f"throttles need {error.name}; install it with: pip install django-ninja") from error
+    raise missing_package("throttles need", error, install="django-ninja") from error
 
 from awx_ratelimit.adapters.django.admission import AnyGate, admit_at_once, refusal_of, route_headers
 from awx_ratelimit.adapters.django.limits import ViewLimit, route_limit

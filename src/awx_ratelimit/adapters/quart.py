@@ -11,7 +11,12 @@ from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, TypeVar
 
-import quart
+from awx_ratelimit.runtime.extras import missing_package
+
+try:
+    import quart
+except ModuleNotFoundError as error:
+    raise missing_package("limits of Quart's views need", error, install="quart") from error
 
 from awx_ratelimit.adapters.asgi.route_limits import admit
 from awx_ratelimit.adapters.options import check_route_gate

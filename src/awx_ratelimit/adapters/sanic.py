@@ -15,17 +15,23 @@ from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, TypeVar, Unpack
 
-from sanic import HTTPResponse, Sanic
-from sanic import Request as SanicRequest
-from sanic.views import HTTPMethodView
+from awx_ratelimit.runtime.extras import missing_package
+
+try:
+    from sanic import HTTPResponse, Sanic
+    from sanic import Request as SanicRequest
+    from sanic.views import HTTPMethodView
+except ModuleNotFoundError as error:
+    raise missing_package("limits of Sanic's handlers need", error, install="sanic") from error
 
 from awx_ratelimit.adapters.asgi.exchange import EXCHANGES
 from awx_ratelimit.adapters.asgi.route_limits import admit, admit_request
 from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, Plans
 from awx_ratelimit.adapters.limited_once import second_limit
-from awx_ratelimit.adapters.native import State, add_headers, enter, exchange_of, finish, header_values
+from awx_ratelimit.adapters.native import add_headers, enter, exchange_of, finish
 from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.adapters.sanic_messages import STATE, request_of, response_of, state_of
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -41,7 +47,6 @@ __all__ = ["RateLimit", "limit"]
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 _route_limit = partial(RouteLimit, middleware="RateLimit(app, keys=...)")
-_STATE = "awx_ratelimit"
 #: Sanic runs request middleware of high priority first, and response middleware of high priority last.
 _OUTERMOST = 1_000
 _TRY_AGAIN_LATER = 1013
@@ -74,11 +79,11 @@ class RateLimit:
     ) -> None:
         if not isinstance(app, Sanic):
             raise TypeError(f"app: expected a Sanic app, got {type_name(app)}")
-        if hasattr(app.ctx, _STATE):
+        if hasattr(app.ctx, STATE):
             raise TypeError(second_limit("RateLimit"))
         check_option_names("RateLimit", options, OPTIONS)
         self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
-        setattr(app.ctx, _STATE, self)
+        setattr(app.ctx, STATE, self)
         app.on_request(self._decide, priority=_OUTERMOST)
         app.on_response(self._add_headers, priority=_OUTERMOST)  # type: ignore[no-untyped-call]
         # Sanic dispatches it when a response or a stream is complete but for its last bytes.
@@ -185,50 +190,6 @@ class HandlerLimit:
             # An ASGI middleware around the app has admitted the request.
             return await admit(self._limit, route, scope, self._gate)
         return await admit_request(self._limit, route, request_of(request), state_of(request), self._gate)
-
-
-def request_of(request: SanicRequest) -> Request:
-    """The Request of a Sanic request. Its path is the one that was sent, which Sanic routes by."""
-    return _SanicRequest(
-        request.method, request.path, request.ip or None, header_values(lambda: _sent(request)), None, request
-    )
-
-
-class _SanicRequest(Request):
-    """A Request whose source is a Sanic request: its user and session are in the context of that."""
-
-    __slots__ = ()
-
-    @property
-    def user(self) -> Any:
-        return getattr(self.source.ctx, "user", None)
-
-    @property
-    def session(self) -> Any:
-        return getattr(self.source.ctx, "session", None)
-
-    def _query_bytes(self) -> bytes:
-        query: str = self.source.query_string
-        return query.encode("utf-8", "replace")
-
-
-def _sent(request: SanicRequest) -> list[tuple[bytes, bytes]]:
-    """The headers as they were sent. Sanic decodes them as UTF-8 and keeps other bytes as surrogates."""
-    lines = request.headers.items()
-    return [(name.encode("utf-8", "replace"), value.encode("utf-8", "surrogateescape")) for name, value in lines]
-
-
-def state_of(request: SanicRequest) -> State:
-    """What this library remembers of a request."""
-    state: State = vars(request.ctx).setdefault(_STATE, {})
-    return state
-
-
-def response_of(reply: Reply) -> HTTPResponse:
-    """`reply` as a response of Sanic."""
-    headers = dict(text_headers(reply.headers))
-    kind = headers.pop("content-type", "application/octet-stream")
-    return HTTPResponse(reply.body, reply.status, headers, kind)
 
 
 def _is_websocket(request: SanicRequest) -> bool:

@@ -59,7 +59,7 @@ def _sources(request: Any) -> list[Mapping[Any, Any]]:
     """Where what admitted the request may be: its scope or environ, or the state of a framework's own request."""
     if isinstance(request, Request):
         return _sources(request.source)
-    aiohttp: Any = sys.modules.get("awx_ratelimit.adapters.aiohttp")
+    aiohttp: Any = sys.modules.get("awx_ratelimit.adapters.aiohttp_messages")
     if aiohttp is not None and aiohttp.is_request(request):
         return [aiohttp.state_of(request)]
     if isinstance(request, Mapping):

@@ -21,6 +21,7 @@ from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.policy import Admission
 from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
+from awx_ratelimit.runtime.extras import missing_package
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -48,10 +49,19 @@ def limit(
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware around the app, else the
     memory of this process, where clients count by their address. A refused request is charged by no limit.
     """
+    _check_installed()
     checked = _route_limit(
         limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
     )
     return EndpointLimit(checked, gate)
+
+
+def _check_installed() -> None:
+    """Raise ImportError without Starlette. The middleware does not need it."""
+    try:
+        import starlette  # noqa: F401  # only a limit needs it
+    except ModuleNotFoundError as error:
+        raise missing_package("limits of Starlette's endpoints need", error, "starlette") from error
 
 
 class EndpointLimit:

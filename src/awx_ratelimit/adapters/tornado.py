@@ -13,9 +13,14 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache, partial, wraps
 from typing import Any, TypeVar, Unpack
 
-from tornado.httputil import HTTPServerRequest
-from tornado.web import Application, RequestHandler
-from tornado.websocket import WebSocketHandler
+from awx_ratelimit.runtime.extras import missing_package
+
+try:
+    from tornado.httputil import HTTPServerRequest
+    from tornado.web import Application, RequestHandler
+    from tornado.websocket import WebSocketHandler
+except ModuleNotFoundError as error:
+    raise missing_package("limits of Tornado's handlers need", error, install="tornado") from error
 
 from awx_ratelimit.adapters.asgi.exchange import EXCHANGES
 from awx_ratelimit.adapters.asgi.route_limits import admit_request

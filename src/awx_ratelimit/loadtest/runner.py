@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 from awx_ratelimit.loadtest.audit.observation import Observation
 from awx_ratelimit.loadtest.key_sources import masker
 from awx_ratelimit.loadtest.run_config import RunConfig
-from awx_ratelimit.runtime.extras import check_versions
+from awx_ratelimit.runtime.extras import INSTALL, check_versions
 
 #: How much longer than its configured time a run may take, to start and to end.
 _GRACE_S: Final = 30.0
@@ -69,7 +69,7 @@ def run(
     """
     check_versions("the load tester", "loadtest", "locust")
     if find_spec("locust") is None:
-        raise ImportError("the load tester needs locust; install it with: pip install 'awx-ratelimit[loadtest]'")
+        raise ImportError(f"the load tester needs locust; {INSTALL.format('loadtest')}")
     record, mask, shown_s = RunRecord(), masker(keys), 0.0
     with _DriverProcess(stop_requests) as driver:
         driver.send({"config": config.as_json(), "keys": list(keys)})

@@ -9,6 +9,17 @@ from typing import Any
 _DISTRIBUTION = "awx-ratelimit"
 #: The end of an error message: how to install the packages of an extra.
 INSTALL = "install it with: pip install 'awx-ratelimit[{}]'"
+#: The packages whose modules have other names.
+_DISTRIBUTIONS = {
+    "grpc": "grpcio",
+    "jinja2": "Jinja2",
+    "jwt": "PyJWT",
+    "ninja": "django-ninja",
+    "opentelemetry": "opentelemetry-api",
+    "prometheus_client": "prometheus-client",
+    "rest_framework": "djangorestframework",
+    "sqlalchemy": "SQLAlchemy",
+}
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^]]*\])?([^;]*);.*extra == '([\w-]+)'")
 #: The extras and packages that were checked. Each check reads the metadata of packages, which takes milliseconds.
 _compatible: set[tuple[str, tuple[str, ...]]] = set()
@@ -33,12 +44,26 @@ def lazy_exports(
         try:
             return getattr(import_module(modules[name]), name)
         except ModuleNotFoundError as error:
+            # A module below may have named the package already, but not the extra that all of these names need.
             if error.name not in names:
                 raise
-            install = INSTALL.format(extra) if extra else f"install it with: pip install {error.name}"
-            raise ImportError(f"{name} needs {names[error.name]}; {install}") from error
+            raise missing_package(f"{name} needs", error, extra, package=names[error.name]) from error
 
     return load
+
+
+def missing_package(
+    what: str, error: ImportError, extra: str = "", *, install: str = "", package: str = ""
+) -> ModuleNotFoundError:
+    """The error for what cannot be imported because of `error`: it names the package and the command that installs it.
+
+    `what` ends with a verb, as in ``limits of RPCs need``. The command installs `extra`, else `install`, else the
+    package. `package` names it if its imports do not.
+    """
+    imported = (error.name or install or extra).partition(".")[0]
+    package = package or _DISTRIBUTIONS.get(imported, imported)
+    command = INSTALL.format(extra) if extra else f"install it with: pip install {install or package}"
+    return ModuleNotFoundError(f"{what} {package}; {command}", name=error.name)
 
 
 def check_versions(what: str, extra: str, *packages: str) -> None:

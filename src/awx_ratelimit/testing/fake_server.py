@@ -17,6 +17,7 @@ from awx_ratelimit.backends.redis.server import Server
 from awx_ratelimit.backends.redis.task_transport import Done
 from awx_ratelimit.backends.remote.routing import SingleServer
 from awx_ratelimit.runtime.clock import Clock
+from awx_ratelimit.runtime.extras import missing_package
 
 # The backends come first: their ImportError names the extra that is missing.
 try:
@@ -27,7 +28,7 @@ try:
 
     from awx_ratelimit.testing.lua_scripts import LuaScripts
 except ModuleNotFoundError as error:
-    raise ImportError(f"fake_redis needs {error.name}; install it with: pip install 'fakeredis[lua]'") from error
+    raise missing_package("fake_redis needs", error, install="'fakeredis[lua]'") from error
 
 #: Long enough for any debugger: nothing here waits for a network.
 _TIMEOUT_S: Final = 60.0

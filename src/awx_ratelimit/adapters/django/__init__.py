@@ -25,5 +25,5 @@ __getattr__ = lazy_exports(
         "limit": "awx_ratelimit.adapters.django.limits",
     },
     extra="django",
-    packages={"django": "Django"},
+    packages={"asgiref": "Django", "django": "Django"},
 )

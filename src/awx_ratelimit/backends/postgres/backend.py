@@ -5,7 +5,7 @@
 
 from typing import Self
 
-from awx_ratelimit.runtime.extras import INSTALL, check_versions
+from awx_ratelimit.runtime.extras import check_versions, missing_package
 
 try:
     check_versions("the PostgreSQL backend", "postgres", "psycopg")
@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     if (error.name or "psycopg").partition(".")[0] != "psycopg":
         raise
-    raise ImportError(f"the PostgreSQL backend needs psycopg; {INSTALL.format('postgres')}") from error
+    raise missing_package("the PostgreSQL backend needs", error, "postgres", install="psycopg") from error
 
 from awx_ratelimit.backends.remote.limits import AsyncRemoteLimits
 from awx_ratelimit.backends.remote.routing import Route

@@ -5,7 +5,7 @@ Generated from `backend.py` by tools/generate_sync.py: change that module and ru
 
 from typing import Self
 
-from awx_ratelimit.runtime.extras import INSTALL, check_versions
+from awx_ratelimit.runtime.extras import check_versions, missing_package
 
 try:
     check_versions("the Redis backend", "redis", "redis", "hiredis")
@@ -13,8 +13,7 @@ try:
     from awx_ratelimit.backends.redis.doctor import self_test
     from awx_ratelimit.backends.redis.routing import route_to
 except ModuleNotFoundError as error:
-    missing = (error.name or "redis").partition(".")[0]
-    raise ImportError(f"the Redis backend needs {missing}; {INSTALL.format('redis')}") from error
+    raise missing_package("the Redis backend needs", error, "redis") from error
 from awx_ratelimit.backends.remote.limits_sync import RemoteLimits
 from awx_ratelimit.backends.remote.routing import Route
 from awx_ratelimit.runtime.clock import Clock

@@ -21,7 +21,7 @@ from sqlalchemy.pool import QueuePool
 
 from awx_ratelimit.errors import KeyStoreUnavailable, KeyStoreUnusable
 from awx_ratelimit.keys.storage import sqlite
-from awx_ratelimit.runtime.extras import INSTALL, check_versions
+from awx_ratelimit.runtime.extras import check_versions, missing_package
 from awx_ratelimit.runtime.forks import renew_if_forked
 
 _EXPECTED = "expected a path, sqlite:///path or postgresql://user@host/database"
@@ -168,7 +168,7 @@ def _postgresql(url: URL, timeout_ms: int) -> Engines:
     try:
         import psycopg  # noqa: F401  # here: a store on SQLite does not need it
     except ImportError as error:
-        raise ImportError(f"a key store on PostgreSQL needs psycopg; {INSTALL.format('postgres')}") from error
+        raise missing_package("a key store on PostgreSQL needs", error, "postgres", install="psycopg") from error
     defaults: dict[str, Any] = {
         "connect_timeout": max(2, -(-timeout_ms // 1000)),
         "application_name": "awx_ratelimit.keys",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from awx_ratelimit.errors import AccessRefused, InvalidKeyRequest
-from awx_ratelimit.runtime.extras import check_versions
+from awx_ratelimit.runtime.extras import INSTALL, check_versions, missing_package
 
 try:
     check_versions("access tokens", "keys", "pyjwt")
@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "jwt":
         raise
-    raise ImportError("access tokens need PyJWT; install it with: pip install 'awx-ratelimit[keys]'") from error
+    raise missing_package("access tokens need", error, "keys") from error
 
 #: The supported algorithms. ``none`` and rarely used ones are missing on purpose.
 ALGORITHMS: Final = (
@@ -106,7 +106,7 @@ def verified_claims(token: bytes, keys: SigningKeys) -> Mapping[str, Any]:
 def _prepared(key: object, algorithm: str) -> Any:
     method = _METHODS.get(algorithm)
     if method is None:
-        raise ImportError(f"{algorithm} needs cryptography; install it with: pip install 'awx-ratelimit[keys]'")
+        raise ImportError(f"{algorithm} needs cryptography; {INSTALL.format('keys')}")
     try:
         prepared = method.prepare_key(key)
         _names_of(prepared, algorithm)

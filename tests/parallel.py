@@ -15,7 +15,7 @@ except ImportError:  # Tests also run without xdist, one after another.
 _LONG_GROUPS = ("loadtest", "browser", "postgresql", "servers", "cluster", "sentinel")
 #: What a group is named for. A web server that is not listed here is started by every worker that has a test for it.
 _SHARED = re.compile(
-    r"tests/(?P<folder>loadtest|browser)/|tests/.*_(?P<group>cluster|sentinel)(\.py|\[|$)"
+    r"tests/(?P<folder>loadtest|browser|docs_site)/|tests/.*_(?P<group>cluster|sentinel)(\.py|\[|$)"
     r"|tests/(keys|management)/(.*\[(.*-)?postgresql[-\]]|.*_outage\.py|.*_isolation_level$)"
     r"|tests/servers/.*\[(.*-)?(?P<server>uvicorn-httptools|uvicorn-h11|hypercorn|granian-asgi|granian-wsgi|waitress"
     r"|gunicorn-(sync|gthread|gevent-preload|preload))[-\]]"

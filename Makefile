@@ -7,7 +7,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full test-oldest pytest chaos audit pythons check migration comparison dist distributions test-compiled compiler bench bench-chart fleet screenshots docs docs-serve docs-check diagrams clean servers redis-server postgresql pgbouncer nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
+.PHONY: demo test test-full test-oldest pytest chaos audit pythons check migration comparison dist distributions test-compiled compiler bench bench-chart fleet screenshots pictures docs docs-serve docs-check diagrams clean servers redis-server postgresql pgbouncer nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -144,6 +144,10 @@ axe-core: .node/axe-core-$(AXE)
 # A picture of each page of the console, for docs/console.md.
 screenshots: $(READY) chromium
 	$(BIN)/python -m tests.browser.screenshots docs/console
+
+# Pictures of real runs for docs/images: the demo in a terminal, its traffic in Prometheus, and the report of the load tester. Takes five minutes.
+pictures: $(READY) chromium prometheus
+	$(BIN)/python -m tests.browser.pictures docs/images
 
 # The documentation site: static files in site/, which work offline and under any path. A broken link, a missing anchor or
 # an unlisted page is an error. docs-serve shows it while you write, at ADDRESS=localhost:8000; docs-check only builds it, as a test does.

@@ -7,6 +7,9 @@ import pytest
 from tests.docs.pages import LINKED_PAGES, PAGES, ROOT, prose, text_of
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
+_PICTURE = re.compile(r"!\[(?P<text>[^\]]*)\]\((?P<file>[^)\s]+)\)")
+#: A page with three pictures is ready within a second on a slow line.
+_MAX_PICTURE_BYTES = 150 * 1024
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
@@ -36,6 +39,16 @@ def test_links(page: str) -> None:
 
         assert target.exists(), link
         assert not anchor or anchor in anchors(str(target.resolve().relative_to(ROOT))), link
+
+
+@pytest.mark.parametrize("page", LINKED_PAGES)
+def test_pictures(page: str) -> None:
+    """Every picture says in words what it shows, and has at most 150 KiB."""
+    for picture in _PICTURE.finditer(prose(page)):
+        size = ((ROOT / page).parent / picture["file"]).stat().st_size
+
+        assert len(picture["text"].split()) > 2, picture[0]
+        assert size <= _MAX_PICTURE_BYTES, picture[0]
 
 
 def test_every_page_is_listed() -> None:

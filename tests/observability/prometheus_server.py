@@ -27,12 +27,12 @@ class Prometheus:
     """A running Prometheus."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.url = f"http://{HOST}:{port}"
 
     def queried(self, expression: str) -> list[Any]:
         """What it answers to a query."""
         query = urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(f"http://{HOST}:{self._port}/api/v1/query?{query}") as response:
+        with urllib.request.urlopen(f"{self.url}/api/v1/query?{query}") as response:
             answer = json.load(response)
         assert answer["status"] == "success", answer
         result: list[Any] = answer["data"]["result"]

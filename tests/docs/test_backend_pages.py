@@ -11,7 +11,7 @@ from awx_ratelimit import STARTER, Caller, InvalidLimit, PlanTable, Request
 
 def test_shared_gates(redis_server: RedisServer) -> None:
     """Two gates share their limits on the server of their URL."""
-    first, _ = blocks("docs/backends.md", "python")
+    first, *_ = blocks("docs/backends.md", "python")
     text = first.replace("redis://localhost:6379?expected", f"{redis_server.url}?budget_ms=5000&expected")
     gates = [run_text(text)["shared_gate"] for _ in "ab"]
 

@@ -49,7 +49,7 @@ SERVER_PAGES = {
     *("docs/metrics.md", "docs/tutorial.md", "docs/workers.md"),
 }
 DJANGO_COMMANDS = {"createsuperuser", "migrate"}
-OTHERS = {"curl", "echo", "export", "git", "printf", "unset"}
+OTHERS = {"curl", "echo", "export", "git", "printf", "psql", "unset"}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python") and not page.startswith(MIGRATION)])

@@ -12,6 +12,7 @@ import urllib.request
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from playwright.sync_api import Browser
 from tests.browser.pictures.terminal import Screen, picture, running_in_terminal
@@ -74,7 +75,7 @@ def _send(url: str, key: str, burst: int, demand: float) -> None:
 
 def _graphs(browser: Browser, url: str) -> bytes:
     """The page of Prometheus with the queries of the dashboard's panels."""
-    fields = {}
+    fields: dict[str, Any] = {}
     for number, query in enumerate(queries()):
         graph = {"expr": query, "tab": 0, "stacked": 0, "range_input": "2m"}
         fields |= {f"g{number}.{name}": value for name, value in graph.items()}

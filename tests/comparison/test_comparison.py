@@ -22,6 +22,7 @@ _WRITTEN = [
     if (cell := row.written.get(library.name))
 ]
 _OF_EACH = pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.name)
+_OF_EACH_PEER = pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 
 
 def cells_of_page(row: Row) -> dict[str, list[str]]:
@@ -88,10 +89,10 @@ def _check_tests(command: str) -> None:
         assert options[1] in EXPERIMENTS or any(options[1] in file.read_text() for file in files), command
 
 
-@_OF_EACH
-def test_versions(library: Library) -> None:
+@_OF_EACH_PEER
+def test_versions(peer: Library) -> None:
     """The links were read in the versions that are installed."""
-    assert data()["versions"][library.name] == library.version, "read the links of the library again"
+    assert data()["versions"][peer.name] == peer.version, "read the links of the library again"
 
 
 def test_versions_of_the_page() -> None:
@@ -99,7 +100,7 @@ def test_versions_of_the_page() -> None:
     assert part_in(PAGE.read_text(), "versions") == versions(LIBRARIES), _REMEDY
 
 
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+@_OF_EACH_PEER
 def test_installed(peer: Library) -> None:
     """Every other library is installed in the version that constraints.txt names."""
     constraints = (ROOT / "constraints.txt").read_text().lower().splitlines()

@@ -20,18 +20,19 @@ SHM := $(shell test "$$(df -P /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')"
 
 SELECT := -m 'not full'
 
-# The sdist, a pure wheel and a wheel that is compiled for this Python, each tried in a fresh environment. Then all tests
-# run on the compiled wheel. See docs/compiled.md.
+# The distributions, and all tests on a compiled wheel. See docs/compiled.md, and "Release" in CONTRIBUTING.md.
 dist: distributions
 	$(MAKE) --no-print-directory test-compiled
 
+# The sdist, a pure wheel, a compiled wheel for each Python that pyproject.toml names, and the bill of materials, each tried
+# in fresh environments. A Python that is not found is named and left out; it is an error in CI, and with COMPLETE=1.
 distributions: .venv-dist/.ready compiler
-	.venv-dist/bin/python tools/dist.py dist
+	.venv-dist/bin/python -m tools.release dist $(if $(CI)$(COMPLETE),--complete)
 
-# All tests that `make test` runs, on the compiled wheel that `make distributions` has built.
+# All tests that `make test` runs, on the wheel of `make distributions` that pip chooses for this Python: the compiled one.
 test-compiled: export TMPDIR := $(or $(TMPDIR),$(SHM),/tmp)
 test-compiled: .venv-compiled/.ready servers uwsgi axe-core
-	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/*-linux_*.whl
+	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall --no-index --find-links dist awx-ratelimit
 	.venv-compiled/bin/python -c 'import awx_ratelimit.runtime.compiled as form; assert form.IS_COMPILED, form.__file__'
 	.venv-compiled/bin/python -m pytest --numprocesses auto $(SELECT)
 

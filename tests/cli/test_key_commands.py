@@ -257,6 +257,35 @@ class TestAccounts:
 @pytest.mark.parametrize(
     "words",
     [
+        ("keys", "list", "--account", "acme"),
+        ("keys", "find", "awx_...x4f2"),
+        ("accounts", "list"),
+        ("usage", "alice"),
+        ("usage", "export", "--since", "2025-06-01"),
+        ("reset", "alice"),
+    ],
+)
+def test_missing_store(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """A store that does not exist is an error that names it, and is not made: its name may be misspelled."""
+    path = tmp_path / "key.db"
+    ran = run(*words, "--database", str(path))
+
+    assert ran.status == 2
+    assert ran.err.startswith(f"error: there is no key store at {path}; name the database of your app, or make one ")
+    assert not path.exists()
+
+
+def test_new_store(run: Run, tmp_path: Path) -> None:
+    """`keys create` makes a store."""
+    path = tmp_path / "key.db"
+
+    assert run("keys", "create", "n", "--account", "acme", "--plan", "starter", "--database", str(path)).status == 0
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
         ("keys", "list"),
         ("keys", "rotate", "key_0123456789abcdef"),
         ("keys", "revoke", "key_0123456789abcdef"),

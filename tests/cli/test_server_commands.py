@@ -381,12 +381,56 @@ def test_doctor_cluster(run: Run, redis_cluster: Cluster) -> None:
 
 
 def test_doctor_host_file(run: Run, tmp_path: Path) -> None:
-    """A file that does not exist yet is checked and not created."""
-    ran = run("doctor", f"host://{tmp_path / 'limits'}", "--json")
+    """A file is named. One that no app has created is wrong, is not created, and could be."""
+    path = tmp_path / "limits"
+    missing = run("doctor", f"host://{path}", "--json")
+    left = list(tmp_path.iterdir())
+    HostBackend(path).close()
+    existing = run("doctor", f"host://{path}", "--json")
 
-    assert ran.status == 0
-    assert found(ran)["file"][0] == "ok"
-    assert list(tmp_path.iterdir()) == []
+    said = f"there is no file {path}; one can be created there, and its limits can be shared"
+    assert missing.status == 1
+    assert found(missing)["file"] == ("wrong", said, "start the app that uses it, or name the backend of your app")
+    assert left == []
+    assert existing.status == 0
+    assert found(existing)["file"] == ("ok", f"the limits in {path} can be shared", "")
+
+
+def test_doctor_without_a_url(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a URL, the doctor says that it looks at the user's own file, which is wrong if there is none."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    ran = run("doctor", "--json")
+
+    assert ran.status == 1
+    assert found(ran)["backend"][:2] == ("warning", "no URL was given, so this is your own file")
+    assert f"there is no file {tmp_path}/awx-ratelimit/limits" in found(ran)["file"][1]
+
+
+@pytest.mark.parametrize("command", ["doctor", "usage"])
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("redis://127.0.0.1:1?on_outage=no", "on_outage: expected 'local', 'open' or 'closed', got 'no'"),
+        ("redis://127.0.0.1:1?budget_ms=0", "budget_ms: expected an integer >= 1, got 0"),
+        ("redis://127.0.0.1:1?budget_ms=fast", "budget_ms: expected an integer, got 'fast'"),
+        ("redis://127.0.0.1:1?on_outag=open", "redis URL: got option 'on_outag'; expected one of "),
+        ("postgresql://u@127.0.0.1:1/db?expected_workers=0", "expected_workers: expected an integer >= 1, got 0"),
+        ("host:///dev/shm/limits?on_outage=open", "backend URL: expected host:///path/to/file"),
+        ("redid://127.0.0.1", "backend URL: expected one of the schemes"),
+    ],
+)
+def test_wrong_options(run: Run, command: str, url: str, error: str) -> None:
+    """A wrong option of the URL is an error on one line, before anything is connected."""
+    ran = run("doctor", url) if command == "doctor" else run("usage", "key_1", "--backend", url)
+
+    assert ran.status == 2
+    assert error in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_options_of_memory(run: Run) -> None:
+    """memory:// has no options."""
+    assert "expected memory:// alone, which has no options" in run("doctor", "memory://?on_outage=open").err
 
 
 def test_doctor_missing_folder(run: Run, tmp_path: Path) -> None:

@@ -88,8 +88,14 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
 def _open_local(url: str) -> Backend | None:
     """The backend without a server at `url`; None for the URL of a server."""
     if _scheme(url) == "memory":
-        return MemoryBackend()
+        return _open_memory(url)
     return _open_file(url) if _scheme(url) == "host" else None
+
+
+def _open_memory(url: str) -> Backend:
+    if url.partition("://")[2]:
+        raise ValueError(f"backend URL: expected memory:// alone, which has no options, got {url!r}")
+    return MemoryBackend()
 
 
 def _open_file(url: str) -> Backend:
@@ -140,12 +146,14 @@ def open_to_look(url: str) -> Backend:
         if not Path(path).exists():
             raise ValueError(f"{path}: no limits there; name the backend of your app")
         return open_backend(url)
+    _check_guard_options(url)
     return open_backend(f"{url}{'&' if '?' in url else '?'}{_INSPECTION_OPTIONS}")
 
 
 def examine(url: str) -> list[Finding]:
     """Examine the backend at `url`. Raises the errors of `open_backend`."""
     if _scheme(url) == "memory":
+        _open_memory(url)
         return [Finding("memory", "ok", "limits of one process: there is no server to examine")]
     if _scheme(url) == "host":
         return [_examine_file(url)]
@@ -156,6 +164,7 @@ def examine(url: str) -> list[Finding]:
     except ImportError as error:
         problem, _, remedy = str(error).partition("; ")
         return [Finding("client", "wrong", problem, remedy)]
+    _check_guard_options(url)
     client_url, server_options, _ = _split_options(url)
     server_options.pop("timeout_ms", None)
     findings: list[Finding] = import_module(f"{package}.doctor").examine(client_url, **server_options)
@@ -163,23 +172,33 @@ def examine(url: str) -> list[Finding]:
 
 
 def _examine_file(url: str) -> Finding:
-    """Whether limits can be shared there. If there is no file yet, this tries another file in the same folder."""
+    """Whether limits are shared there. If there is no file yet, this tries another file in the same folder."""
     path = Path(_parse_file_url(url)[0])
     # A dangling link does not exist, but it occupies the name.
     if path.exists() or path.is_symlink():
-        return _check_health(_open_file(url))
+        return _file_finding(path, _health(_open_file(url)))
     try:
         with TemporaryDirectory(dir=path.parent) as folder:
-            return _check_health(_open_file(f"host://{quote(f'{folder}/{path.name}')}"))
+            state = _health(_open_file(f"host://{quote(f'{folder}/{path.name}')}"))
     except OSError:
         # The file cannot be made either, and that error says why.
-        return _check_health(_open_file(url))
+        return _file_finding(path, _health(_open_file(url)))
+    if state != "ok":
+        return _file_finding(path, state)
+    said = f"there is no file {path}; one can be created there, and its limits can be shared"
+    return Finding("file", "wrong", said, "start the app that uses it, or name the backend of your app")
 
 
-def _check_health(backend: Backend) -> Finding:
-    state = backend.health()["state"]
+def _health(backend: Backend) -> str:
+    state: str = backend.health()["state"]
     backend.close()
-    return Finding("file", "ok" if state == "ok" else "wrong", f"its limits can be shared: {state}")
+    return state
+
+
+def _file_finding(path: Path, state: str) -> Finding:
+    if state == "ok":
+        return Finding("file", "ok", f"the limits in {path} can be shared")
+    return Finding("file", "wrong", f"the limits in {path} cannot be shared: {state}", "follow the advice in the error")
 
 
 def _scheme(url: str) -> str:
@@ -209,6 +228,11 @@ def _split_options(url: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         server_options["timeout_ms"] = guard_options["budget_ms"]
     rest = urlencode([pair for pair in pairs if pair[0] not in names])
     return f"{base}?{rest}" if rest else base, server_options, guard_options
+
+
+def _check_guard_options(url: str) -> None:
+    """Raise InvalidLimit for wrong options of the guard, which is not opened for commands."""
+    GuardedBackend(MemoryBackend(), **_split_options(url)[2])
 
 
 def _parse_option(name: str, value: str) -> Any:

@@ -71,7 +71,7 @@ def create(
     json: Json = False,
 ) -> None:
     """Create a key and print it. It is shown only once."""
-    with open_service(database, prefix, plans) as service:
+    with open_service(database, prefix, plans, may_create=True) as service:
         if plan is not None:
             service.accounts.ensure(account, plan=plan, actor=actor_name())
         try:

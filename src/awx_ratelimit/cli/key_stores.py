@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import loads
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -31,28 +32,45 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager
-def open_service(database: str, prefix: str = "awx_", plans: str | None = None) -> "Iterator[KeyService]":
-    """A service of the store, which is closed at the end of the block."""
+def open_service(
+    database: str, prefix: str = "awx_", plans: str | None = None, *, may_create: bool = False
+) -> "Iterator[KeyService]":
+    """A service of the store, which is closed at the end of the block. See `open_store`."""
     pepper = os.environ.get(PEPPER)
     key_format = KeyFormat(prefix, pepper=None if pepper is None else pepper.encode())
     check_plan = None if plans is None else checked_by(PlanTable.from_toml(plans))
     # Imported here, because importing SQLAlchemy would slow down every other command.
     from awx_ratelimit.keys import KeyService
 
-    with open_store(database) as store:
+    with open_store(database, may_create=may_create) as store:
         yield KeyService(store, keys=key_format, check_plan=check_plan)
 
 
 @contextmanager
-def open_store(database: str) -> "Iterator[KeyStore]":
-    """The store, which is closed at the end of the block."""
+def open_store(database: str, *, may_create: bool = False) -> "Iterator[KeyStore]":
+    """The store, which is closed at the end of the block. Raises ValueError for a missing file unless `may_create`."""
     from awx_ratelimit.keys import KeyStore
 
+    if not may_create:
+        _check_exists(database)
     store = KeyStore.open(database)
     try:
         yield store
     finally:
         store.close()
+
+
+def _check_exists(database: str) -> None:
+    """A file that is missing has a misspelled name. It must not be made, because then it would have no accounts."""
+    from awx_ratelimit.keys.storage.engine import parse_url
+
+    url = parse_url(database)
+    path = url.database or ""
+    if url.get_backend_name() == "sqlite" and not path.startswith(("file:", ":memory:")) and not Path(path).exists():
+        raise ValueError(
+            f"there is no key store at {path}; name the database of your app, or make one with: "
+            "awx-ratelimit keys create NAME --account ID --plan PLAN"
+        )
 
 
 def existing_account(service: "KeyService", account: str) -> Account:

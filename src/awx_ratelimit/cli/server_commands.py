@@ -53,6 +53,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: The heading of the limits that all callers share.
 _EVERYBODY = "(everybody)"
 _DAY_MS = 86_400_000
+_NO_URL = Finding(
+    "backend",
+    "warning",
+    "no URL was given, so this is your own file",
+    "name the backend of your app, or set AWX_BACKEND",
+)
 
 
 def _not_empty(subject: str) -> str:
@@ -141,8 +147,11 @@ def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None, dat
 
 
 def doctor(url: BackendUrl = None, *, json: Json = False) -> int:
-    """Check a backend and print how to fix each problem. The exit status is 1 if something is wrong."""
-    findings = [_library(), *examine(url or own_url())]
+    """Check a backend and print how to fix each problem. The exit status is 1 if something is wrong.
+
+    A file that no app has created yet is wrong: the name may be misspelled.
+    """
+    findings = [_library(), *([] if url else [_NO_URL]), *examine(url or own_url())]
     if json:
         output.print_json({"findings": [one._asdict() for one in findings]})
     else:

@@ -232,6 +232,18 @@ class TestOnRefused:
         assert statuses[-1] is not None
         assert statuses[-1].body == b"slow down"
 
+    @pytest.mark.parametrize(("key", "status"), [("", 401), ("wrong1", 401), ("planless", 503)])
+    def test_other_statuses(self, key: str, status: int) -> None:
+        """It is called for no other status: neither for a 401 nor for a 503."""
+        own = Reply.text("slow down")
+        identify = Client()._identify
+        client = Client(
+            identify=lambda request: Caller(key, "no such plan") if key == "planless" else identify(request),
+            on_refused=lambda _, __: own,
+        )
+
+        assert client.status(x_api_key=key) == status
+
     @pytest.mark.parametrize("wrong", ["text", 1, lambda request: None])
     def test_no_function_of_two(self, wrong: Any) -> None:
         """Anything but a function of two arguments is refused when the gate is made."""

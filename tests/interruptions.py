@@ -7,6 +7,7 @@ interrupt those that come after such a jump or call, if that was not a call of a
 """
 
 import dis
+import gc
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -57,7 +58,9 @@ class Interruption:
                 offsets[id(frame.f_back)] = _RETURNED
             previous = offsets.get(id(frame), -1)
             offsets[id(frame)] = frame.f_lasti if event == self._event else -1
-            if event == self._event and self._can_run_handler(frame.f_code, previous, frame.f_lasti):
+            # A generator that is closed has no line, and loses the exception.
+            has_line = frame.f_lineno is not None
+            if event == self._event and has_line and self._can_run_handler(frame.f_code, previous, frame.f_lasti):
                 self._places += 1
                 if self._places == self.number:
                     self.happened = True
@@ -66,11 +69,16 @@ class Interruption:
                     act()
             return trace
 
+        # CPython 3.12 reports instructions only if a frame has asked for them before.
+        sys._getframe().f_trace_opcodes = self._event == "opcode"
+        # Coroutines that are garbage warn when they are collected, which fails in some frames of `dis`.
+        gc.disable()
         sys.settrace(trace)
         try:
             yield
         finally:
             sys.settrace(None)
+            gc.enable()
 
     @contextmanager
     def raising(self) -> Iterator[None]:

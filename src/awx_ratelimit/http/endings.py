@@ -3,7 +3,7 @@
 An adapter has an object for each request that a gate has admitted. It derives from `Settles`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.core.claim import Caller
@@ -84,17 +84,13 @@ class Settles:
         except AttributeError:
             # A signal handler has raised while this object was created.
             return
-        if decision is not None:
-            self.decision = None
-            try:
-                self.gate.release(decision)
-            except BaseException:
-                # A signal handler has raised. A second release does nothing if the first has freed the slot.
-                self.gate.release(decision)
-                raise
-        if self.ending is not None:
-            for gate, charged in self.ending.routes:
-                gate.release(charged)
+        self.decision = None
+        try:
+            if decision is not None:
+                _release(self.gate, decision)
+        finally:
+            if self.ending is not None:
+                _release_all(self.ending.routes)
 
     def due(self, *, is_over: bool) -> list[Charge]:
         """The charges to settle now; each is returned once.
@@ -130,6 +126,24 @@ class Settles:
         if self.ending is None:
             self.ending = Ending()
         return self.ending
+
+
+def _release(gate: Any, decision: Decision) -> None:
+    try:
+        gate.release(decision)
+    except BaseException:
+        # A signal handler has raised. A second release does nothing if the first has freed the slot.
+        gate.release(decision)
+        raise
+
+
+def _release_all(charges: Sequence[Charge]) -> None:
+    """Release each of them, also if a signal handler raises meanwhile."""
+    if charges:
+        try:
+            _release(*charges[0])
+        finally:
+            _release_all(charges[1:])
 
 
 def note_header(holders: Iterable[Settles], values: Iterable[bytes]) -> None:

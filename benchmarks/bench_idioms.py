@@ -147,9 +147,38 @@ def plan_cache_entries() -> tuple[Call, Call]:
     return by_entries, lambda: cache.get(STARTER)
 
 
+class _Begun:
+    """An object whose method `begin` stores its arguments."""
+
+    __slots__ = ("first", "second", "third")
+
+    def begin(self, first: object, second: object, third: object) -> None:
+        self.first, self.second, self.third = first, second, third
+
+
+class _Initialized:
+    """The same with `__init__`."""
+
+    __slots__ = ("first", "second", "third")
+
+    def __init__(self, first: object, second: object, third: object) -> None:
+        self.first, self.second, self.third = first, second, third
+
+
+def objects_without_init() -> tuple[Call, Call]:
+    """An object that is begun after its creation, and one with `__init__`."""
+
+    def begun() -> object:
+        made = _Begun()
+        made.begin("key_1", STARTER, 1)
+        return made.first
+
+    return begun, lambda: _Initialized("key_1", STARTER, 1).first
+
+
 IDIOMS = (
     creating_tuples, taking_a_lock, identity_checks, process_mark, unpacked_tuples, unrolled_loop, keyword_arguments,
-    plan_cache_entries,
+    plan_cache_entries, objects_without_init,
 )  # fmt: skip
 
 

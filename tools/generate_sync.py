@@ -45,7 +45,6 @@ Generated from `{name}.py` by tools/generate_sync.py: change that module and run
 #: Methods, and functions of a module (""), that only tasks need.
 ASYNC_ONLY: Final = {
     ("", "_closer"), ("AsyncChannel", "forget"), ("AsyncConnection", "forget"), ("AsyncBegins", "_begin_later"),
-    ("AsyncBegins", "_begun"),
 }  # fmt: skip
 
 #: Asynchronous text and the synchronous text that replaces it. A longer text comes before a text that it contains.
@@ -61,9 +60,10 @@ DIFFERENCES: Final = {
     "Admitted | Awaitable[Admitted] | None": "Admitted | None",
     "Admitted | Awaitable[Admitted]": "Admitted",
     "Admission:  # noqa: C901  # each kind of request has its branch": "Admission:",
-    "self._begun(decision, rule, cost, caller, plan, source, read)": (
-        "self._admitted(decision, caller, plan, source, read)"
-    ),
+    "begin(  # noqa: PLR0911  # see docs/hot-path.md": "begin(",
+    """            if not isinstance(decision, Decision) and isawaitable(decision):
+                return self._begin_later(decision, rule, cost, caller, plan, source, read)
+""": "",
     "batching import TaskBatching": "thread_batching import ThreadBatching",
     "task_transport import Done, TaskTransport": "thread_transport import ThreadTransport",
     "TaskTransport": "ThreadTransport",

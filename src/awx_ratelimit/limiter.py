@@ -189,8 +189,9 @@ class AsyncLimiter(AsyncUpkeep):
         self.backend.release(decision)
         if self._waited_for:
             self.lines.wake(decision)
-        for released in self._released:
-            released(decision)
+        if self._released:
+            for released in self._released:
+                released(decision)
 
     def hold(self, subject: str, plan: Plan, cost: Cost = 1, **terms: Unpack[Terms]) -> AsyncHold:
         """Acquire for the duration of a `with` block. Check `allowed` inside it.

@@ -186,8 +186,9 @@ class Limiter(Upkeep):
         self.backend.release(decision)
         if self._waited_for:
             self.lines.wake(decision)
-        for released in self._released:
-            released(decision)
+        if self._released:
+            for released in self._released:
+                released(decision)
 
     def hold(self, subject: str, plan: Plan, cost: Cost = 1, **terms: Unpack[Terms]) -> Hold:
         """Acquire for the duration of a `with` block. Check `allowed` inside it.

@@ -132,8 +132,11 @@ class JointDecision(Decision):
     @property
     def allowed(self) -> bool:
         """Whether every enforced limit of every budget had room."""
-        pairs = zip(self.joint_claim.shape.charges, self.states, strict=True)
-        return not any(state[0] & charge.plan.enforced for charge, state in pairs)
+        # Every request of several budgets reads it. A loop is faster than any().
+        for charge, state in zip(self.joint_claim.shape.charges, self.states, strict=True):
+            if state[0] and state[0] & charge.plan.enforced:
+                return False
+        return True
 
     @property
     def has_exceeded(self) -> bool:

@@ -3,7 +3,7 @@
 `AsyncGate.admit` decides all requests. For those that `begin` decides, the two give the same admission.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from inspect import isawaitable
 from typing import Any
 
@@ -43,10 +43,13 @@ class AsyncBegins(AsyncExplains):
         self._report_accepted = observers.accepted if observers.follow("verified") else None
         #: By the headers in which a key may be: the function that finds its caller in memory.
         self.finders = finders
-        #: By the ids of callers that are charged by one plan alone: the caller, its plan, and what decides its claims.
-        self._alone: dict[int, tuple[Caller, Plan, Callable[[str, Plan, int], Any]]] = {}
+        #: Those headers. A tuple of one is searched faster than a dict.
+        self.key_headers: Container[bytes] = tuple(finders) if len(finders) == 1 else finders
+        #: By the ids of callers that are charged by one plan alone: the subject, the plan, what decides its claims, and
+        #: the caller, so that no other gets its id.
+        self._alone: dict[int, tuple[str, Plan, Callable[[str, Plan, int], Any], Caller]] = {}
 
-    def begin(  # see docs/hot-path.md
+    def begin(  # noqa: PLR0911  # see docs/hot-path.md
         self, method: str, path: str, header: bytes, key: bytes, source: Any, read: Read
     ) -> Admitted | Awaitable[Admitted] | None:
         """Decide a request by the value `key` of `header`, which is one of `finders`; it has no other of them.
@@ -66,13 +69,15 @@ class AsyncBegins(AsyncExplains):
         cost, alone = rule.cost, self._alone.get(id(caller))
         if alone is None or (self._limited_paths and method_and_path in self._limited_paths):
             return EXEMPT if caller.exempt else self._decide(rule, cost, caller, method_and_path, source, read)
-        _, plan, acquire = alone
+        subject, plan, acquire, _ = alone
         decision: Any = None
         try:
-            decision = (acquire if cost is _ONE else self._claim)(caller.subject, plan, cost)
+            decision = (acquire if cost is _ONE else self._claim)(subject, plan, cost)
             if decision.__class__ is Decision and not decision.exceeded:
                 return None, self._headers(decision), decision, caller
-            return self._begun(decision, rule, cost, caller, plan, source, read)
+            if not isinstance(decision, Decision) and isawaitable(decision):
+                return self._begin_later(decision, rule, cost, caller, plan, source, read)
+            return self._admitted(decision, caller, plan, source, read)
         except _UNDECIDED as error:
             return self._undecided(error, rule, cost, caller, plan, read(source))
         except BaseException:
@@ -117,7 +122,9 @@ class AsyncBegins(AsyncExplains):
                 # Only the limiter itself waits for room without blocking others.
                 decide = self._limiter.claim_jointly if rule.wait_ms else self._claim_jointly
                 decision = decide(claim, rule.wait_ms, rule.queues)
-            return self._begun(decision, rule, cost, caller, plan, source, read)
+            if not isinstance(decision, Decision) and isawaitable(decision):
+                return self._begin_later(decision, rule, cost, caller, plan, source, read)
+            return self._admitted(decision, caller, plan, source, read)
         except _UNDECIDED as error:
             return self._undecided(error, rule, cost, caller, plan, read(source))
         except BaseException:
@@ -129,14 +136,8 @@ class AsyncBegins(AsyncExplains):
         if self._policy.is_constant and caller.overrides is None:
             if len(self._alone) >= MAX_CACHED_PLANS:
                 self._alone.clear()
-            self._alone[id(caller)] = caller, plan, self._claim if plan.shadowed else self._acquire
-
-    def _begun(
-        self, decision: Any, rule: Any, cost: Cost, caller: Caller, plan: Plan, source: Any, read: Read
-    ) -> Admitted | Awaitable[Admitted]:
-        if not isinstance(decision, Decision) and isawaitable(decision):
-            return self._begin_later(decision, rule, cost, caller, plan, source, read)
-        return self._admitted(decision, caller, plan, source, read)
+            decide = self._claim if plan.shadowed else self._acquire
+            self._alone[id(caller)] = caller.subject, plan, decide, caller
 
     async def _begin_later(
         self,

@@ -3,7 +3,7 @@
 Generated from `gate_begins.py` by tools/generate_sync.py: change that module and run the program again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from awx_ratelimit.core.claim import Caller
@@ -34,12 +34,13 @@ class Begins(Explains):
         self._report_accepted = observers.accepted if observers.follow("verified") else None
         #: By the headers in which a key may be: the function that finds its caller in memory.
         self.finders = finders
-        #: By the ids of callers that are charged by one plan alone: the caller, its plan, and what decides its claims.
-        self._alone: dict[int, tuple[Caller, Plan, Callable[[str, Plan, int], Any]]] = {}
+        #: Those headers. A tuple of one is searched faster than a dict.
+        self.key_headers: Container[bytes] = tuple(finders) if len(finders) == 1 else finders
+        #: By the ids of callers that are charged by one plan alone: the subject, the plan, what decides its claims, and
+        #: the caller, so that no other gets its id.
+        self._alone: dict[int, tuple[str, Plan, Callable[[str, Plan, int], Any], Caller]] = {}
 
-    def begin(  # see docs/hot-path.md
-        self, method: str, path: str, header: bytes, key: bytes, source: Any, read: Read
-    ) -> Admitted | None:
+    def begin(self, method: str, path: str, header: bytes, key: bytes, source: Any, read: Read) -> Admitted | None:
         """Decide a request by the value `key` of `header`, which is one of `finders`; it has no other of them.
 
         None if more of the request matters: then nothing is decided or counted, and `admit` decides. `read(source)`
@@ -57,10 +58,10 @@ class Begins(Explains):
         cost, alone = rule.cost, self._alone.get(id(caller))
         if alone is None or (self._limited_paths and method_and_path in self._limited_paths):
             return EXEMPT if caller.exempt else self._decide(rule, cost, caller, method_and_path, source, read)
-        _, plan, acquire = alone
+        subject, plan, acquire, _ = alone
         decision: Any = None
         try:
-            decision = (acquire if cost is _ONE else self._claim)(caller.subject, plan, cost)
+            decision = (acquire if cost is _ONE else self._claim)(subject, plan, cost)
             if decision.__class__ is Decision and not decision.exceeded:
                 return None, self._headers(decision), decision, caller
             return self._admitted(decision, caller, plan, source, read)
@@ -118,7 +119,8 @@ class Begins(Explains):
         if self._policy.is_constant and caller.overrides is None:
             if len(self._alone) >= MAX_CACHED_PLANS:
                 self._alone.clear()
-            self._alone[id(caller)] = caller, plan, self._claim if plan.shadowed else self._acquire
+            decide = self._claim if plan.shadowed else self._acquire
+            self._alone[id(caller)] = caller.subject, plan, decide, caller
 
     def _admitted(self, decision: Decision, caller: Caller, plan: Plan, source: Any, read: Read) -> Admitted:
         refused = decision.exceeded & plan.enforced if decision.__class__ is Decision else not decision.allowed

@@ -28,8 +28,13 @@ class Exchange(Settles):
     """One admitted request: adds the headers to its response, and releases its slot and settles it at the end."""
 
     __slots__ = ("_headers", "_outer", "_receive", "_send", "_trailers")
+    _headers: Headers
+    _outer: tuple["Exchange", ...]
+    _receive: Receive
+    _send: Send
+    _trailers: bool
 
-    def __init__(
+    def begin(
         self,
         gate: AsyncGate,
         headers: Headers,
@@ -39,6 +44,7 @@ class Exchange(Settles):
         receive: Receive,
         send: Send,
     ) -> None:
+        """Take over an admission. See "Objects without `__init__`" in docs/hot-path.md."""
         self.gate = gate
         self.caller = caller
         self._outer = outer

@@ -65,7 +65,8 @@ class RateLimitMiddleware(LimitsApp):
             await self._refuse_request(reply, outer, scope, receive, send)
             return
         try:
-            exchange = Exchange(self.gate, headers, decision, caller, outer, receive, send)
+            exchange = Exchange()
+            exchange.begin(self.gate, headers, decision, caller, outer, receive, send)
         except BaseException:
             self.gate.drop(decision)
             raise

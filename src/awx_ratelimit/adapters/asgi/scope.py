@@ -57,9 +57,9 @@ def begun(scope: Scope, gate: AsyncGate) -> Any:
     root = scope.get("root_path")
     if headers.__class__ is not list or (root and not _is_whole(path, root)):
         return None
-    sent, finders = None, gate.finders
+    sent, key_headers = None, gate.key_headers
     for name, value in headers:
-        if name in finders:
+        if name in key_headers:
             if sent is not None:
                 return None
             sent, key = name, value

@@ -157,6 +157,16 @@ def test_flask() -> None:
         assert response.status_code == 401
 
 
+def test_settling() -> None:
+    """A chat is charged its estimate, and has cost what the model has used when it has ended."""
+    app = run_text(blocks("docs/settling.md", "python")[0])["app"]
+    with frozen(gate_of(app)):
+        client = TestClient(app)
+        left = [client.post("/chat", headers=KEY).headers["ratelimit"].partition('"tokens";r=')[2] for _ in range(2)]
+
+    assert [int(text.partition(";")[0]) for text in left] == [100_000 - 800, 100_000 - 523 - 800]
+
+
 def test_rotation() -> None:
     """The page runs, and leaves one active key."""
     names = run("docs/rotating-keys.md")

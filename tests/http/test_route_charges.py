@@ -1,11 +1,12 @@
 """What a gate and the limits of a route charge for one request, together."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from tests.http.gate_client import Client
 
-from awx_ratelimit import Concurrency, InvalidLimit, Plan, PlanTable, Rate, Request
+from awx_ratelimit import Concurrency, InvalidLimit, Plan, PlanTable, Rate, Request, Rule
 from awx_ratelimit.adapters.wsgi.middleware import Slot
 from awx_ratelimit.http.route_admission_sync import admit_to_route
 from awx_ratelimit.http.route_limit import RouteLimit
@@ -16,8 +17,8 @@ PLAN = Plan.of("p", per_minute=60)
 class Requests:
     """Sends requests through a gate and the limits of a route. `time_ms` passes between the two."""
 
-    def __init__(self, *limits: RouteLimit) -> None:
-        self.used = Client(plans=PlanTable([PLAN], default="p"))
+    def __init__(self, *limits: RouteLimit, rules: Sequence[Rule] = ()) -> None:
+        self.used = Client(plans=PlanTable([PLAN], default="p"), rules=rules)
         self._limits = limits
 
     def send(self, time_ms: int = 0, path: str = "/") -> bool:
@@ -83,6 +84,38 @@ def test_paths_are_bounded() -> None:
 
     assert 0 < len(claims.limited_paths) <= 4_096
     assert max(len(path) for _, path in claims.limited_paths) < 200
+
+
+def test_one_bucket_twice(caplog: pytest.LogCaptureFixture) -> None:
+    """A rule and a limit of its route that take from one bucket are one warning, which names the rule."""
+    rule = Rule("/search", budget="search", plan=PLAN)
+    requests = Requests(RouteLimit("60/minute", scope="search"), rules=[rule])
+    for _ in range(3):
+        requests.send(path="/search")
+
+    assert requests.left(scope="search") == 54
+    [record] = caplog.records
+    assert record.getMessage().startswith(
+        "Rule('/search', budget='search') and a limit of its route take from the same bucket, so each request is "
+        "charged twice; give the budget another name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "scope"),
+    [
+        (Rule("/search", budget="search", plan=PLAN), "route"),
+        (Rule("/search", budget="search", plan=PLAN, per="address"), "search"),
+        (Rule("/other", budget="search", plan=PLAN), "search"),
+    ],
+    ids=["another name", "another owner", "another path"],
+)
+def test_two_buckets(rule: Rule, scope: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A rule and a limit that no request charges in one bucket are no warning."""
+    requests = Requests(RouteLimit("60/minute", scope=scope), rules=[rule])
+    requests.send(path="/search")
+
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

@@ -100,4 +100,5 @@ class AsyncCharges:
 
         `limit` is the route's, if this gate decides it.
         """
-        self._policy.claims.expect_route_limit(request, limit)
+        if self._policy.claims.expect_route_limit(request, limit) and limit is not None:
+            self._policy.shared_buckets.warn(limit, lambda: self._policy.matching_rules(request))

@@ -1,7 +1,7 @@
 """Warnings about gates whose limits probably do not do what was meant. Each is logged once, when the gate is made."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from awx_ratelimit.core.claim import Caller
@@ -9,6 +9,7 @@ from awx_ratelimit.core.joint_claim import cost_by_measure
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import REQUESTS
+from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.runtime.documentation import page
 
@@ -34,6 +35,33 @@ def warn_of_plans(
             shared[0],
             page("organisations", "in-an-app"),
         )
+
+
+class SharedBuckets:
+    """Warns of a request that a rule and a limit of its route charge in one bucket, once for each budget.
+
+    When the gate is made, nobody knows yet which routes the rules match. Rules and routes may share a bucket, if no
+    request passes both.
+    """
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._scopes = {budget.scope for rule in rules for budget in rule.price.budgets}
+
+    def warn(self, limit: BoundLimit, matching_rules: Callable[[], Iterable[Rule]]) -> None:
+        """Log a warning if one of the rules of the request has the bucket of the limit of its route."""
+        if limit.scope not in self._scopes:
+            return
+        for rule in matching_rules():
+            if any((budget.scope, budget.per) == (limit.scope, limit.per) for budget in rule.price.budgets):
+                self._scopes.discard(limit.scope)
+                _log.warning(
+                    "Rule(%r, budget=%r) and a limit of its route take from the same bucket, so each request is "
+                    "charged twice; give the budget another name, or remove one of the two: see %s",
+                    rule.path,
+                    limit.scope,
+                    page("route-limits", "the-name-of-a-bucket"),
+                )
+                return
 
 
 def _warn_of_measures(rules: Iterable[Rule], counted: set[str], plans: PlanTable) -> None:

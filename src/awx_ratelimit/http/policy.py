@@ -19,7 +19,7 @@ from awx_ratelimit.http import error_responses, limit_headers
 from awx_ratelimit.http.client_address import ADDRESS_PREFIX, FORWARDED_FOR, ClientAddresses
 from awx_ratelimit.http.identity.identifiers import IdentifierHooks
 from awx_ratelimit.http.message import OnRefused, Reply, Request
-from awx_ratelimit.http.plan_warnings import warn_of_plans
+from awx_ratelimit.http.plan_warnings import SharedBuckets, warn_of_plans
 from awx_ratelimit.http.refusals import Refusals
 from awx_ratelimit.http.request_claims import Price, RequestClaims, parts_of
 from awx_ratelimit.http.rules.matching import DEFAULT_RULE, CombinedRule, PrefixDependent, RuleMatcher, UnclearPath
@@ -110,6 +110,7 @@ class Policy:
         check_costs(rules, plans, anonymous, self.shared.service, identify)
         warn_of_plans(rules, plans, anonymous, self.shared.service, identify)
         self.claims = RequestClaims(self.addresses.subject)
+        self.shared_buckets = SharedBuckets(rules)
         self._rules = RuleMatcher(rules)
         #: Returns a recent match of a method and a path; None if there is none.
         self.cached_match = self._rules.cache.get

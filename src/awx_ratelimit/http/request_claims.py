@@ -60,20 +60,22 @@ class RequestClaims:
         #: By the methods and paths of recent requests: the limits of their routes that the gate decides, by scope.
         self.limited_paths: dict[tuple[str, str], dict[str, BoundLimit]] = {}
 
-    def expect_route_limit(self, request: Request, limit: BoundLimit | None) -> None:
+    def expect_route_limit(self, request: Request, limit: BoundLimit | None) -> bool:
         """Declare the claims of such requests from now on, so that a refusal of their route gives them back exactly.
 
-        `limit` is remembered for explanations. None: another gate decides it.
+        `limit` is remembered for explanations. None: another gate decides it. Whether `limit` is new for them.
         """
         known = self.limited_paths.get(request[:2])
         if known is None:
             if len(request.method) + len(request.path) > _MAX_PATH_LENGTH:
-                return
+                return False
             if len(self.limited_paths) >= _MAX_PATHS:
                 self.limited_paths.clear()
             known = self.limited_paths.setdefault(request[:2], {})
-        if limit is not None and limit.scope not in known:
-            known[limit.scope] = limit
+        if limit is None or limit.scope in known:
+            return False
+        known[limit.scope] = limit
+        return True
 
     def claim(
         self,

@@ -106,5 +106,5 @@ def test_commands() -> None:
     """The project passes its checks, and the command shows its plans and the state of its backend."""
     assert "no issues" in manage("check")
     shown = manage("awx_ratelimit", "check").splitlines()
-    assert shown[0].startswith("plan starter: minute 60 per 60 s")
+    assert shown[0].startswith("plan starter: minute 60 per minute")
     assert shown[-1] == "backend host: ok"

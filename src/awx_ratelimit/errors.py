@@ -126,7 +126,7 @@ class TooManyWrongKeys(AwxRateLimitError):
     """An address has sent too many wrong keys. Its keys are not looked up for `retry_after_ms`."""
 
     def __init__(self, retry_after_ms: int) -> None:
-        super().__init__(f"too many wrong keys; retry in {retry_after_ms} ms")
+        super().__init__(f"too many wrong keys; retry in {retry_after_ms / 1_000:g} seconds")
         self.retry_after_ms = retry_after_ms
 
 

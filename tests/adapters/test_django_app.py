@@ -95,7 +95,7 @@ def test_async_backend() -> None:
 
 def test_check_command(backend: MemoryBackend) -> None:
     """It prints each plan and the state of the backend."""
-    assert run(settings(backend), "check") == "plan p: minute 60 per 60 s, concurrent 5\nbackend memory: ok\n"
+    assert run(settings(backend), "check") == "plan p: minute 60 per minute, concurrent 5\nbackend memory: ok\n"
 
 
 def test_show_and_reset(backend: MemoryBackend) -> None:
@@ -103,7 +103,7 @@ def test_show_and_reset(backend: MemoryBackend) -> None:
     Limiter(backend).acquire("user_7", PLAN)
 
     shown = run(settings(backend), "show", "user_7").splitlines()
-    assert shown == ["minute: 59 of 60 left, full again in 1.0 s", "concurrent: 4 of 5 left"]
+    assert shown == ["minute: 59 of 60 left, full again in 1 second", "concurrent: 4 of 5 left"]
     assert run(settings(backend), "reset", "user_7") == "usage reset\n"
     assert run(settings(backend), "show", "user_7").splitlines()[0] == "minute: 60 of 60 left"
 

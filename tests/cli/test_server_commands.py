@@ -36,7 +36,7 @@ def test_plans_check(run: Run) -> None:
     assert ran.status == 0
     assert ran.err == ""
     assert len(ran.out.splitlines()) == 10
-    assert "60 per 60 s, burst 60; at most 120 in any 60 s" in ran.out
+    assert "60 per minute, burst 60; at most 120 in any minute" in ran.out
 
 
 def test_plans_check_mistake(run: Run, tmp_path: Path) -> None:
@@ -97,15 +97,15 @@ def test_plans_check_of_shared_limits(run: Run, shared_plans: str) -> None:
     rows = [re.split(r"  +", line.strip()) for line in ran.out.splitlines()]
 
     assert rows[1:] == [
-        ["team", "day", "1000 per 86400 s, burst 1000; at most 2000 in any 86400 s"],
-        ["solo", "minute", "5 per 60 s, burst 5; at most 10 in any 60 s"],
+        ["team", "day", "1000 per day, burst 1000; at most 2000 in any day"],
+        ["solo", "minute", "5 per minute, burst 5; at most 10 in any minute"],
         ["team", "account.day", "100 per calendar day, which begins at midnight (Asia/Tokyo)"],
         ["team", "account.week", "500 per calendar week, which begins on Monday at midnight (UTC)"],
         ["team", "account.month", "1000 per calendar month, which begins on day 15 at midnight (Europe/Berlin)"],
         ["team", "account.year", "9000 per calendar year, which begins on day 6 of month 4 at midnight (UTC)"],
-        ["team", "account.tokens-minute", "5000 tokens per 60 s, burst 5000; at most 10000 in any 60 s"],
+        ["team", "account.tokens-minute", "5000 tokens per minute, burst 5000; at most 10000 in any minute"],
         ["team", "account.concurrent", "8 in flight"],
-        ["(everybody)", "service.second", "5000 per 1 s, burst 5000; at most 10000 in any 1 s"],
+        ["(everybody)", "service.second", "5000 per second, burst 5000; at most 10000 in any second"],
         ["(everybody)", "service.concurrent", "2000 in flight"],
     ]
 

@@ -243,7 +243,7 @@ def test_text_and_json() -> None:
         "GET /v1/reports/7: allowed",
         "rule: /v1/reports/** (every method)",
         "caller: key_1, plan p, account acme",
-        "cost: 3 requests; waits up to 0.5 s for room",
+        "cost: 3 requests; waits up to 0.5 seconds for room",
         "key_1: plan p",
         "  minute: 6 of 6 requests left",
         "  day: 9 of 9 requests left, in shadow",

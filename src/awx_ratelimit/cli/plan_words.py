@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from awx_ratelimit.core import durations
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import CONCURRENT, REQUESTS, Rate
 
@@ -51,9 +52,9 @@ def _allowed(rate: Rate) -> str:
     amount = f"{rate.tokens}" if rate.measure == REQUESTS else f"{rate.tokens} {rate.measure}"
     if rate.period is not None:
         return f"{amount} per calendar {rate.period}, which begins {_beginning(rate)} ({rate.timezone})"
-    period = f"{rate.period_ms / 1_000:g} s"
+    period = durations.period(rate.period_ms)
     if rate.refill == "calendar":
-        return f"{amount} per {period}, reset at each multiple of {period} (UTC)"
+        return f"{amount} per {period}, reset at each multiple of {durations.wait(rate.period_ms)} (UTC)"
     return f"{amount} per {period}, burst {rate.burst}; at most {rate.burst + rate.tokens} in any {period}"
 
 

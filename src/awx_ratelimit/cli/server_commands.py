@@ -16,6 +16,7 @@ from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output, plan_words
 from awx_ratelimit.cli.stored_callers import StoreOfCallers, caller_of
+from awx_ratelimit.core import durations
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, Budget, own_account, scoped_name
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
@@ -52,7 +53,6 @@ Scope = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: The heading of the limits that all callers share.
 _EVERYBODY = "(everybody)"
-_DAY_MS = 86_400_000
 _NO_URL = Finding(
     "backend",
     "warning",
@@ -193,6 +193,4 @@ def _usage_fields(one: Usage, measure: str) -> dict[str, object]:
 
 
 def _reset_time(one: Usage) -> str:
-    if one.reset_after_ms >= _DAY_MS:
-        return f"{one.reset_after_ms / _DAY_MS:.1f} days"
-    return f"{one.reset_after_ms / 1_000:.1f} s" if one.reset_after_ms else "-"
+    return durations.wait(one.reset_after_ms) if one.reset_after_ms else "-"

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Final
 
+from awx_ratelimit.core import durations
 from awx_ratelimit.runtime import clock
 
 _UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
@@ -15,12 +16,12 @@ _MONTH_NAMES: Final = (
 _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _ENDINGS: Final = {1: "st", 2: "nd", 3: "rd"}
 _TEENS: Final = range(11, 14)
-_PERIODS: Final = {1_000: "second", 60_000: "minute", 3_600_000: "hour", 86_400_000: "day"}
 _SHORT_UNITS: Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 #: Covers the difference between the clocks of two servers.
 _JUST_NOW_SECONDS: Final = 45
 #: For programs that read the page.
 rfc3339: Final = clock.rfc3339
+period: Final = durations.period
 
 
 def number(value: int) -> str:
@@ -97,15 +98,6 @@ def time_of_day(at: datetime) -> str:
 def date_and_time(at: datetime) -> str:
     """``1 Jun 2025, 10:00 UTC``."""
     return f"{date(at)}, {at:%H:%M} UTC"
-
-
-def period(period_ms: int) -> str:
-    """``minute``, ``2 minutes``, ``1,500 ms``."""
-    for unit_ms, unit in reversed(_PERIODS.items()):
-        if period_ms % unit_ms == 0:
-            times = period_ms // unit_ms
-            return unit if times == 1 else count(times, unit)
-    return f"{period_ms:,} ms"
 
 
 def month(number: int) -> str:

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from awx_ratelimit.core import durations
 from awx_ratelimit.core.rate import REQUESTS
 
 Outcome = Literal["allowed", "refused", "exempt"]
-_DAY_MS = 86_400_000
-_HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ def _lines(explained: Explanation) -> Iterator[str]:
         plan = "" if caller.plan is None else f", plan {caller.plan}"
         yield f"caller: {caller.subject}{plan}{account}"
     if explained.cost is not None:
-        waits = f"; waits up to {_duration(explained.wait_ms)} for room" if explained.wait_ms else ""
+        waits = f"; waits up to {durations.wait(explained.wait_ms)} for room" if explained.wait_ms else ""
         yield f"cost: {', '.join(_amount(number, measure) for measure, number in explained.cost.items())}{waits}"
     for budget in explained.budgets:
         yield from _budget_lines(budget)
@@ -142,7 +141,7 @@ def _lines(explained: Explanation) -> Iterator[str]:
 def _verdict(explained: Explanation) -> str:
     if explained.outcome != "refused":
         return explained.outcome
-    wait = "" if not explained.retry_after_ms else f"; retry after {_duration(explained.retry_after_ms)}"
+    wait = "" if not explained.retry_after_ms else f"; retry after {durations.wait(explained.retry_after_ms)}"
     return f"refused with {explained.status} {explained.code}: {explained.reason}{wait}"
 
 
@@ -158,7 +157,7 @@ def _budget_lines(budget: ExplainedBudget) -> Iterator[str]:
     yield f"{budget.subject}{scope}: plan {budget.plan}{statuses}"
     for limit in budget.limits:
         left = f"{limit.remaining} of {_amount(limit.capacity, limit.counts)} left"
-        full = f", full again in {_duration(limit.reset_after_ms)}" if limit.reset_after_ms else ""
+        full = f", full again in {durations.wait(limit.reset_after_ms)}" if limit.reset_after_ms else ""
         yield f"  {limit.limit}: {left}{full}{_refusal(limit)}"
     if not budget.limits:
         yield "  no limits"
@@ -167,7 +166,7 @@ def _budget_lines(budget: ExplainedBudget) -> Iterator[str]:
 def _refusal(limit: ExplainedLimit) -> str:
     if not limit.refuses:
         return ", in shadow" if limit.shadow else ""
-    wait = f", room in {_duration(limit.retry_after_ms)}" if limit.retry_after_ms else ""
+    wait = f", room in {durations.wait(limit.retry_after_ms)}" if limit.retry_after_ms else ""
     return f"; {'would refuse, in shadow' if limit.shadow else 'refuses'}{wait}"
 
 
@@ -175,9 +174,3 @@ def _amount(number: int, measure: str) -> str:
     if measure == REQUESTS:
         return f"{number} request{'' if number == 1 else 's'}"
     return f"{number} {measure.replace('concurrent-requests', 'slots')}"
-
-
-def _duration(ms: int) -> str:
-    if ms >= 2 * _DAY_MS:
-        return f"{ms / _DAY_MS:.1f} days"
-    return f"{ms / _HOUR_MS:.1f} hours" if ms >= 2 * _HOUR_MS else f"{ms / 1_000:.1f} s"

@@ -7,6 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from awx_ratelimit.adapters.django.configuration import Configuration, configuration
+from awx_ratelimit.core import durations
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import escape_unprintable
@@ -62,7 +63,7 @@ class Command(BaseCommand):
 
     def _show(self, limiter: Limiter, subject: str, plan: Plan) -> None:
         for usage in limiter.peek(subject, plan).usages:
-            wait = f", full again in {usage.reset_after_ms / 1_000:.1f} s" if usage.reset_after_ms else ""
+            wait = f", full again in {durations.wait(usage.reset_after_ms)}" if usage.reset_after_ms else ""
             self._print(f"{usage.limit}: {usage.remaining} of {usage.capacity} left{wait}")
 
     def _print(self, text: str) -> None:
@@ -70,5 +71,5 @@ class Command(BaseCommand):
 
 
 def _limits(plan: Plan) -> str:
-    limits = [f"{rate.name} {rate.tokens} per {rate.period_ms / 1_000:g} s" for rate in plan.rates]
+    limits = [f"{rate.name} {rate.tokens} per {rate.period or durations.period(rate.period_ms)}" for rate in plan.rates]
     return ", ".join([*limits, *([f"concurrent {plan.concurrency.slots}"] if plan.concurrency else [])])

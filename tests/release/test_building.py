@@ -22,7 +22,7 @@ system-provided shared libraries: libc.so.6 with versions {{'GLIBC_2.14'}}
 def test_tag() -> None:
     """A compiled wheel gets the tag with which auditwheel says that it is consistent."""
     assert best_tag(_REPORT.format("manylinux_2_17_x86_64")) == "manylinux_2_17_x86_64"
-    assert best_tag(_REPORT.replace("following platform", "following\nplatform").format("manylinux_2_28_x86_64")) == (
+    assert best_tag(_REPORT.replace("platform tag", "platform\ntag").format("manylinux_2_28_x86_64")) == (
         "manylinux_2_28_x86_64"
     )
 

@@ -40,6 +40,7 @@ def test_metadata(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "fault"),
     [
+        ("Metadata-Version", "2.5", r"metadata: expected 2\.4, got 2\.5"),
         ("Version", "0.0.1", "version: expected .*, got 0.0.1"),
         ("License-Expression", "Apache-2.0", "licence: expected MIT, got Apache-2.0"),
         ("Requires-Python", ">=3.9", r"Python: expected >=3.11, got >=3.9"),

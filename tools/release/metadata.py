@@ -30,6 +30,7 @@ def check(distribution: Path, project: Project) -> None:
     """Raise SystemExit unless the metadata is that of pyproject.toml, and the description makes sense on its page."""
     shown, table = read(distribution), project.table["project"]
     got = {
+        "metadata": shown.metadata_version,
         "name": shown.name,
         "version": str(shown.version),
         "summary": shown.summary,
@@ -41,6 +42,7 @@ def check(distribution: Path, project: Project) -> None:
         "description": shown.description_content_type,
     }
     expected = {
+        "metadata": project.table["tool"]["hatch"]["build"]["targets"]["wheel"]["core-metadata-version"],
         "name": table["name"],
         "version": project.version,
         "summary": table["description"],

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.strategies import names, plans, rates, times_ms
 
 from awx_ratelimit import Budget, Concurrency, Decision, Limiter, MemoryBackend, Plan
-from awx_ratelimit.http import joint_headers, limit_headers
+from awx_ratelimit.http import draft_headers, joint_headers, limit_headers
 from awx_ratelimit.testing import ManualClock
 
 any_plans = plans() | st.builds(
@@ -37,7 +37,7 @@ def test_fast_path_equals_general_path(plan: Plan, history: list[tuple[int, bool
     for decision in decided(plan, [], history):
         usual.append(limit_headers.headers(decision))
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(limit_headers, "_cached_fast_template", lambda _: (None, plan))
+            patched.setitem(draft_headers._cached_pairs, id(plan), (None, plan))
             long.append(limit_headers.headers(decision))
 
     assert usual == long
@@ -46,12 +46,13 @@ def test_fast_path_equals_general_path(plan: Plan, history: list[tuple[int, bool
 @given(any_plans, any_plans, histories)
 def test_kept_texts_of_several_budgets(plan: Plan, other: Plan, history: list[tuple[int, bool]]) -> None:
     """The headers of several budgets are those that a process without kept texts would write."""
-    usual, new = [], []
-    for decision in decided(plan, [Budget("all", other, scope="all")], history):
-        usual.append(limit_headers.headers(decision))
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(joint_headers, "_templates", {})
-            new.append(limit_headers.headers(decision))
+    decisions = [*decided(plan, [Budget("all", other, scope="all")], history)]
+    usual = [limit_headers.headers(decision) for decision in decisions]
+    new = []
+    for decision in decisions:
+        joint_headers._by_shape.clear()
+        joint_headers._templates.clear()
+        new.append(limit_headers.headers(decision))
 
     assert usual == new
 

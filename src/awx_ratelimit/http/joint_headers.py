@@ -5,7 +5,7 @@ matter: clients may choose it.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from awx_ratelimit.core.decision import JointDecision
 from awx_ratelimit.core.joint_claim import Charge, Shape, Share
@@ -78,8 +78,10 @@ def _state(decision: JointDecision, template: Template, charges: Sequence[Charge
         exceeded, levels, held, slot_wait_ms = states[record]
         for number, at, rate, for_rate, fast, by_left in rates:
             if fast is not None and not exceeded and (are_all_charged or charges[record].tokens(number)):
-                capacity, unit, seconds, tokens = fast
-                left = (capacity - levels[at]) // unit
+                # Compiled, only what is `Any` may be multiplied.
+                numbers: Any = fast
+                capacity, unit, seconds, tokens = numbers
+                left: Any = (capacity - levels[at]) // unit
                 if left > 0:
                     item = by_left.get(left)
                     items.append(item or by_left.keep(left, for_rate % (left, -(-left * seconds // tokens))))
@@ -116,4 +118,4 @@ def _budget_items(shape: Shape, number: int) -> _BudgetItems:
 
 
 def _rate_item(number: int, rate: Rate, scope: str | None) -> _RateItem:
-    return number, 2 * number, rate, rate_format(rate, scope), fast_numbers(rate), Texts()
+    return number, number + number, rate, rate_format(rate, scope), fast_numbers(rate), Texts()

@@ -6,27 +6,18 @@ The fields follow draft-ietf-httpapi-ratelimit-headers-08 and later: `RateLimit-
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from awx_ratelimit.core.budget import scoped_name
-from awx_ratelimit.core.decision import Decision, JointDecision
+from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.plan_cache import PlanCache
-from awx_ratelimit.core.rate import CONCURRENT, REQUESTS, Rate
+from awx_ratelimit.core.rate import CONCURRENT
+from awx_ratelimit.http.draft_headers import POLICY_HEADER, draft
 from awx_ratelimit.http.error_responses import RETRY_HEADER, retry_later, too_many_requests
-from awx_ratelimit.http.joint_headers import values_of
-from awx_ratelimit.http.limit_items import (
-    policy_items,
-    rate_format,
-    rate_numbers,
-    slot_numbers,
-    slots_format,
-    visible_rates,
-    visible_slots,
-)
+from awx_ratelimit.http.limit_items import policy_items
 from awx_ratelimit.http.message import Reply
-from awx_ratelimit.http.pair_headers import STATE_HEADER, PairTemplate, pair_state, pair_template
+from awx_ratelimit.http.pair_headers import STATE_HEADER
 from awx_ratelimit.http.settling import shown_measure
 
 #: The header that carries an API key.
@@ -39,7 +30,7 @@ Renderer = Callable[[Decision], Headers]
 #: A plan of a claim with its scope.
 Part = tuple[str | None, Plan]
 
-_POLICY, _STATE = _DRAFT = (b"ratelimit-policy", STATE_HEADER)
+_DRAFT = (POLICY_HEADER, STATE_HEADER)
 #: The header in which an application says what a request has cost. It is never sent.
 COST_HEADER: Final = b"ratelimit-cost"
 _LEGACY = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
@@ -71,7 +62,7 @@ def merged(outer: Headers, inner: Headers) -> Headers:
     """The headers of one response that reports two decisions. Of two legacy fields the tighter limit's are kept."""
     if not outer or not inner:
         return outer or inner
-    if len(outer) == len(inner) == 2 and outer[1][0] is inner[1][0] is _STATE:
+    if len(outer) == len(inner) == 2 and outer[1][0] is inner[1][0] is STATE_HEADER:
         # The usual dialect, without a dictionary.
         (name, policy), (state_name, state) = outer
         return [(name, b"%b, %b" % (policy, inner[0][1])), (state_name, b"%b, %b" % (state, inner[1][1]))]
@@ -81,72 +72,6 @@ def merged(outer: Headers, inner: Headers) -> Headers:
         theirs |= {name: ours[name] for name in _LEGACY}
     joined = {name: ours[name] + b", " + theirs[name] for name in _DRAFT if name in ours and name in theirs}
     return [*(ours | theirs | joined).items()]
-
-
-class _Template(NamedTuple):
-    """The constant parts of a plan's draft headers. `state` is filled with the numbers of each decision.
-
-    `rates` are the visible rates: the index of each in `levels`, its bit, and the rate. `slots` is 0 if no slots are
-    visible.
-    """
-
-    policy_header: tuple[bytes, bytes]
-    state: bytes
-    rates: tuple[tuple[int, int, Rate], ...]
-    slots: int
-
-
-def _template(plan: Plan) -> _Template:
-    rates, slots = visible_rates(plan), visible_slots(plan)
-    items = [rate_format(rate) for _, _, rate in rates] + ([slots_format()] if slots else [])
-    return _Template((_POLICY, policy(plan)), b", ".join(items), rates, slots)
-
-
-def _fast_template(plan: Plan) -> PairTemplate | None:
-    header, state, _, _ = _templates.get(plan)
-    return pair_template(plan, header, state)
-
-
-_templates: Final = PlanCache(_template)
-_fast_templates: Final = PlanCache(_fast_template)
-_cached_fast_template: Final = _fast_templates.entries.get
-
-
-def _draft(decision: Decision) -> Headers:
-    if decision.__class__ is JointDecision:
-        return _joint_draft(decision)
-    _, plan, cost, _, over, levels, held, _, _, _ = decision
-    cached = _cached_fast_template(id(plan))
-    fast = cached[0] if cached is not None else _fast_templates.get(plan)
-    # A claim without a cost is also admitted in an overdraft.
-    if fast is not None and cost and not over:
-        debt, _, debt_2, _ = levels
-        # The fast path for nearly every response: see "Kept texts" in docs/hot-path.md.
-        least, above, least_2, above_2, same_held, header = fast[1][0]
-        if least <= debt < above and least_2 <= debt_2 < above_2 and held == same_held:
-            return [fast[0], header]
-        return [fast[0], pair_state(decision, fast, debt, debt_2, held)]
-    template = _templates.get(plan)
-    return [template.policy_header, (_STATE, template.state % _numbers(decision))] if template.state else []
-
-
-def _joint_draft(decision: JointDecision) -> Headers:
-    policy_value, state = values_of(decision)
-    return [(_POLICY, policy_value), (_STATE, state)] if state else []
-
-
-def _numbers(decision: Decision) -> tuple[Any, ...]:
-    """The `r` and `t` of each visible limit."""
-    _, plan, cost, now_ms, over, levels, held, _, _, slot_wait_ms = decision
-    template = _templates.get(plan)
-    numbers: list[Any] = []
-    for index, bit, rate in template.rates:
-        tokens = cost if rate.measure == REQUESTS else 0
-        refused = bool(over & bit)
-        numbers += rate_numbers(rate, levels[index], levels[index + 1], now_ms, tokens, refused=refused)
-    if template.slots:
-        numbers += slot_numbers(template.slots, held, slot_wait_ms, refused=bool(over & plan.slot_bit))
-    return tuple(numbers)
 
 
 def _legacy(decision: Decision) -> Headers:
@@ -165,16 +90,11 @@ def _legacy(decision: Decision) -> Headers:
 
 #: The function that writes the headers of each dialect.
 RENDERERS: Final[Mapping[Dialect, Renderer]] = {
-    "draft": _draft,
+    "draft": draft,
     "legacy": _legacy,
-    "both": lambda decision: _draft(decision) + _legacy(decision),
+    "both": lambda decision: draft(decision) + _legacy(decision),
     "none": lambda _: [],
 }
-
-
-def policy(plan: Plan) -> bytes:
-    """The value of RateLimit-Policy. It depends on the plan alone."""
-    return ", ".join(policy_items(plan)).encode()
 
 
 def refusal(decision: Decision, dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
@@ -202,7 +122,7 @@ def impossible_limits(parts: Sequence[Part], cost: Cost) -> list[str]:
 def impossible(parts: Sequence[Part], limits: list[str], dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
     """The 429 for a cost above the burst of `limits`. It has no Retry-After, because a retry cannot succeed."""
     items = [item for scope, plan in parts for item in policy_items(plan, scope)]
-    more = [(_POLICY, ", ".join(items).encode())] if dialect in ("draft", "both") else []
+    more = [(POLICY_HEADER, ", ".join(items).encode())] if dialect in ("draft", "both") else []
     return too_many_requests("Request cost exceeds the limit.", more, limits if problem else None)
 
 

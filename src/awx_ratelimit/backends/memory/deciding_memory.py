@@ -18,7 +18,7 @@ from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.plan import Terms
 from awx_ratelimit.core.validation import exact_ms
 from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked
-from awx_ratelimit.runtime.mypyc import mypyc_attr
+from awx_ratelimit.runtime.mypyc import i64, mypyc_attr
 
 _MASK: Final = MASK
 #: See "Creating tuples" in docs/hot-path.md.
@@ -40,7 +40,9 @@ class DecidingMemory(JointMemory):
         if type(subject) is not str or cost is not _ONE or not _SAME_PROCESS:
             subject, plan, cost = checked_claim(subject, plan, cost)
             renew_if_forked()
-        shard = self._shards[hash(subject) & _MASK]
+        # Compiled, `&` of an int of 64 bits is a call, and that of an i64 is not.
+        hashed: i64 = hash(subject)
+        shard = self._shards[hashed & _MASK]
         lock = shard.lock
         holder: Leases | None = None
         saved: Saved | None = None

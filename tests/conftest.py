@@ -56,6 +56,17 @@ def nothing_blocks_the_event_loop(blockbuster: BlockBuster) -> BlockBuster:
 
 
 @pytest.fixture(autouse=True)
+def no_project_of_django_is_left() -> Iterator[None]:
+    """Undo what programs of pages set: Celery checks the project of Django that this variable names."""
+    before = os.environ.get("DJANGO_SETTINGS_MODULE")
+    yield
+    if os.environ.get("DJANGO_SETTINGS_MODULE") != before:
+        del os.environ["DJANGO_SETTINGS_MODULE"]
+        if before is not None:
+            os.environ["DJANGO_SETTINGS_MODULE"] = before
+
+
+@pytest.fixture(autouse=True)
 def root_logger_keeps_its_level() -> Iterator[None]:
     """Undo what frameworks set when they load an app: later tests expect certain messages, and no others."""
     root = logging.getLogger()

@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from flask import Flask
 from tests.machine import eventually
 from tests.processes import free_port, guarded, stop
-from tests.servers import deployed as deployed_apps
 from tests.servers.harness import START_SECONDS
 from tests.servers.nginx import CONFIG, Nginx
 from tests.servers.wire import HOST, TIMEOUT_SECONDS
 
-from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
+from awx_ratelimit import WsgiRateLimitMiddleware
+from awx_ratelimit.adapters.flask import RateLimit
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "deployment.md").read_text()
@@ -138,12 +138,12 @@ def test_the_pages_nginx_is_the_one_of_the_tests() -> None:
 
 
 def test_the_pages_python_runs() -> None:
-    """The line that raises the bound for uploads wraps an app."""
+    """The lines that raise the bound for uploads limit an app."""
     *_, snippet = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    app = Flask("app")
-    exec(compile(snippet, "deployment.md", "exec"), {"app": app, "gate": deployed_apps.wsgi.gate})
+    names: dict[str, Any] = {"Flask": Flask, "RateLimit": RateLimit}
+    exec(compile(snippet, "deployment.md", "exec"), names)
 
-    assert type(app.wsgi_app) is RateLimitMiddleware
+    assert isinstance(names["uploads"].wsgi_app, WsgiRateLimitMiddleware)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -52,6 +52,8 @@ class Interruption:
         def trace(frame: Any, event: str, _arg: Any) -> Any:
             if event == "call" and ("awx_ratelimit" not in frame.f_code.co_filename or _is_finalizer(frame)):
                 return None
+            # CPython 3.13 reports instructions only if the frame has its trace function first.
+            frame.f_trace = trace
             frame.f_trace_opcodes, frame.f_trace_lines = self._event == "opcode", self._event == "line"
             if event == "call" and self._event == "opcode" and not _is_unpacking_call(frame.f_back):
                 # No handler runs between the end of a Python function and the next instruction of its caller.

@@ -22,10 +22,10 @@ from benchmarks.fleet.speed import work_s
 from benchmarks.fleet.steady import TASKS, Used, client_line, pauses_s, server_line, spread, usage_of_calls
 from benchmarks.fleet.worker import Work
 
-from awx_ratelimit import AsyncLimiter, Budget
+from awx_ratelimit import Budget, Decision
 from awx_ratelimit.backends.base import LocalUsage
 
-_Act: TypeAlias = Callable[[AsyncLimiter, Sequence[str]], Awaitable[None]]
+_Act: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
 
 SUBJECTS = 1_000
 _ROUNDS = 100
@@ -73,9 +73,9 @@ async def _server_costs(
     costs = ServerCosts(
         call=Linear(call.fixed_s, each_s),
         record_s=(call.each_s - each_s) / _share_of_subjects(round(many[-1].claims)),
-        release=Linear.fit(await rare.used_s(SIZES, rare.release, rare.hold)),
+        release=Linear.fit(await rare.used_s(SIZES, rare.release, before=rare.claim)),
         heal_s=Linear.fit(await rare.used_s(SIZES, rare.heal)).each_s,
-        connect_s=max(0.0, (await rare.used_s((1,), rare.hold, rare.disconnect))[1] - call(1)),
+        connect_s=max(0.0, (await rare.used_s((1,), rare.claim, before=rare.disconnect))[1] - call(1)),
         part_s=server_line(part).each_s if part else 0.0,
     )
     await rare.close()
@@ -95,40 +95,43 @@ class _RareCalls:
         self._server = server
         self._also = also
         self._limiter = limiter_at(server.url)
+        self._held: list[Decision] = []
 
-    async def used_s(self, sizes: Sequence[int], act: _Act, before: _Act | None = None) -> dict[float, float]:
+    async def used_s(self, sizes: Sequence[int], act: _Act, *, before: _Act | None = None) -> dict[float, float]:
         """The processor time of the server for one `act`, by its size, without what it does `before`."""
         points: dict[int, list[float]] = {size: [] for size in sizes}
         for number in range(_ROUNDS):
             for size in sizes:
                 subjects = some_subjects(number, size)
                 if before:
-                    await before(self._limiter, subjects)
+                    await before(subjects)
                 used = self._server.used_s()
-                await act(self._limiter, subjects)
+                await act(subjects)
                 points[size].append(self._server.used_since_s(used))
         return {size: median(each) for size, each in points.items()}
 
-    async def hold(self, limiter: AsyncLimiter, subjects: Sequence[str]) -> None:
-        """Claim, and note the releases, which `release` sends if no later claim does."""
-        held = await asyncio.gather(*(limiter.acquire(subject, PLAN, also=self._also) for subject in subjects))
-        for decision in held:
-            await limiter.release(decision)
+    async def claim(self, subjects: Sequence[str]) -> None:
+        """Claim, once for each subject."""
+        claims = (self._limiter.acquire(subject, PLAN, also=self._also) for subject in subjects)
+        self._held += await asyncio.gather(*claims)
 
-    async def release(self, limiter: AsyncLimiter, subjects: Sequence[str]) -> None:
-        """Send the releases of `hold`."""
+    async def release(self, subjects: Sequence[str]) -> None:
+        """Release all claims."""
         del subjects
-        await limiter.flush()
+        while self._held:
+            await self._limiter.release(self._held.pop())
+        await self._limiter.flush()
 
-    async def heal(self, limiter: AsyncLimiter, subjects: Sequence[str]) -> None:
+    async def heal(self, subjects: Sequence[str]) -> None:
         """Report what an outage has left of these subjects."""
         owed: list[LocalUsage] = [(subject, PLAN, [1, 1], []) for subject in subjects]
-        await asyncio.to_thread(remote_backend(limiter).heal, owed, os.urandom(8))
+        await asyncio.to_thread(remote_backend(self._limiter).heal, owed, os.urandom(8))
 
-    async def disconnect(self, limiter: AsyncLimiter, subjects: Sequence[str]) -> None:
-        """Close the connections."""
-        del subjects
-        await remote_backend(limiter)._channels.close()  # noqa: SLF001  # nothing public closes it
+    async def disconnect(self, subjects: Sequence[str]) -> None:
+        """Release all claims, and close the connections."""
+        await self.release(subjects)
+        await remote_backend(self._limiter)._channels.close()  # noqa: SLF001  # nothing public closes it
 
     async def close(self) -> None:
+        await self.release(())
         await self._limiter.aclose()

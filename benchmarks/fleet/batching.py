@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.fleet.servers import Call, Claim, Server
 
 from awx_ratelimit.backends.remote.batch_calls import MAX_RELEASES
-from awx_ratelimit.backends.remote.batching import MAX_BATCH_CLAIMS, MIN_SPLIT_CLAIMS
+from awx_ratelimit.backends.remote.batching import first_batch_size, next_batch_size
 
 
 class Channel:
@@ -26,6 +26,7 @@ class Channel:
         self._replied = replied
         self._is_busy = False
         self._is_alone = False
+        self._claims_before = 0
         self._is_connected = True
 
     def add(self, claim: Claim) -> int | None:
@@ -39,10 +40,14 @@ class Channel:
 
     def first_size(self) -> int:
         """The largest batch to send while none is in flight."""
-        waiting = len(self.waiting)
-        return min(MAX_BATCH_CLAIMS, waiting if waiting < MIN_SPLIT_CLAIMS else (waiting + 1) // 2)
+        return first_batch_size(len(self.waiting))
 
-    def take(self, size: int = MAX_BATCH_CLAIMS) -> list[Claim]:
+    def next_size(self, answered: int) -> int:
+        """The largest batch to send after one with so many claims."""
+        before, self._claims_before = self._claims_before, answered
+        return next_batch_size(len(self.waiting), answered, before)
+
+    def take(self, size: int) -> list[Claim]:
         """The claims of the next batch. Those whose callers have gone are dropped."""
         batch: list[Claim] = []
         while self.waiting and not batch:

@@ -18,8 +18,6 @@ from benchmarks.fleet.releases import Releases
 from benchmarks.fleet.scenario import Scenario
 from benchmarks.fleet.servers import SERVICE, Call, Claim, Server
 
-from awx_ratelimit.backends.remote.batching import MAX_BATCH_CLAIMS
-
 
 class Process:
     """One process of a fleet."""
@@ -182,7 +180,7 @@ class Process:
             else:
                 self._releases.hold(self._channels[claim.server], now_s)
 
-    def _sending(self, channel: Channel, size: int = MAX_BATCH_CLAIMS) -> list[tuple[float, Act]]:
+    def _sending(self, channel: Channel, size: int) -> list[tuple[float, Act]]:
         batch = channel.take(size)
         return [(self._costs.send(len(batch)), partial(self._send, channel, batch))] if batch else []
 
@@ -196,7 +194,8 @@ class Process:
     def _reading(self, channel: Channel) -> list[tuple[float, Act]]:
         """The next batch goes first, so that the server works while the replies are read."""
         batch = channel.take_reply()
-        next_batch = self._sending(channel) if channel.waiting else []
+        size = channel.next_size(len(batch))
+        next_batch = self._sending(channel, size) if channel.waiting else []
         return [*next_batch, (self._costs.read(len(batch)), partial(self._answered, channel, batch))]
 
     def _answered(self, channel: Channel, batch: list[Claim]) -> None:

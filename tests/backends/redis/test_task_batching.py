@@ -10,7 +10,7 @@ import pytest
 from tests.backends.redis.test_thread_batching import Batch
 
 from awx_ratelimit import BackendUnavailable
-from awx_ratelimit.backends.remote.batching import MAX_BATCH_CLAIMS, MIN_SPLIT_CLAIMS, TaskBatching
+from awx_ratelimit.backends.remote.batching import MAX_BATCH_CLAIMS, MIN_BALANCED_CLAIMS, MIN_SPLIT_CLAIMS, TaskBatching
 
 
 def ended(call: "asyncio.Future[Any]") -> Any:
@@ -103,6 +103,33 @@ def test_a_large_first_batch_is_split() -> None:
         return [len(batch) for batch in server.batches], sent[0]
 
     assert run(many()) == ([MIN_SPLIT_CLAIMS // 2, MIN_SPLIT_CLAIMS // 2], 2)
+
+
+@pytest.mark.parametrize("tasks", [MIN_BALANCED_CLAIMS, MIN_SPLIT_CLAIMS, 2 * MIN_SPLIT_CLAIMS])
+def test_tasks_that_claim_again_travel_in_two_halves(tasks: int) -> None:
+    """Whatever the sizes of the first batches were, both halves have as many claims in the end."""
+
+    async def many() -> list[int]:
+        server = Server()
+
+        async def caller(number: int) -> None:
+            for _ in range(4):
+                await server.ask(number)
+
+        callers = [asyncio.create_task(caller(0))]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        callers += [asyncio.create_task(caller(number)) for number in range(1, tasks)]
+        await asyncio.sleep(0)
+        server.free.set()
+        await asyncio.gather(*callers)
+        return [len(batch) for batch in server.batches]
+
+    sizes = run(many())
+
+    # The first task is alone, and all others wait meanwhile: they may never claim again.
+    assert sizes[:3] == [1, tasks - 1, 1]
+    assert set(sizes[3:-1]) == {tasks // 2}
 
 
 def test_claims_cancelled_in_the_queue_are_dropped() -> None:

@@ -17,8 +17,10 @@ from awx_ratelimit.runtime.task_waiter import TaskWaiter
 
 #: The most claims of one call, so that one call never keeps the server busy for long.
 MAX_BATCH_CLAIMS = 128
-#: A batch of fewer claims is not split: two halves would cost more in calls than they save in waiting.
+#: A first batch of fewer claims is not split: two halves would cost more in calls than they save in waiting.
 MIN_SPLIT_CLAIMS = 64
+#: Of fewer claims, it gains nothing that some wait for the second call.
+MIN_BALANCED_CLAIMS = 8
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -63,9 +65,23 @@ class BatchQueue(Generic[W]):
 _Waiter: TypeAlias = TaskWaiter[C, R]
 
 
-def _first_batch_size(waiting: int) -> int:
-    """A large first batch is split in half, so that the server works while the other tasks go on."""
+def first_batch_size(waiting: int) -> int:
+    """How many of the `waiting` claims to send while no call is in flight.
+
+    Many claims travel in two halves, so that the server works on one while the tasks of the other go on.
+    """
     return min(MAX_BATCH_CLAIMS, waiting if waiting < MIN_SPLIT_CLAIMS else (waiting + 1) // 2)
+
+
+def next_batch_size(waiting: int, answered: int, before: int) -> int:
+    """How many of the `waiting` claims to send after a call with `answered` claims, and one with as many as `before`.
+
+    If no more wait than were answered before, the same tasks may claim again and again. They would keep whatever sizes
+    their first calls had, such as 1 and 99, so they get two calls of one size.
+    """
+    claims = waiting + answered
+    claims_again = before >= waiting and claims >= MIN_BALANCED_CLAIMS
+    return min(MAX_BATCH_CLAIMS, (claims + 1) // 2 if claims_again else waiting)
 
 
 class TaskBatching(Generic[C, R]):
@@ -91,6 +107,8 @@ class TaskBatching(Generic[C, R]):
         self._is_busy = False
         #: Whether the last batch had one claim, and none waited behind it.
         self._is_alone = False
+        #: How many claims the last call had that was answered.
+        self._claims_before = 0
 
     def send(self, claim: C) -> TaskWaiter[C, R]:
         """Await the result of `claim`. Raises what failed its batch, or the one before."""
@@ -108,7 +126,7 @@ class TaskBatching(Generic[C, R]):
         return waiter
 
     def _send_first(self) -> None:
-        self._send_next(_first_batch_size(len(self._queue.waiting)))
+        self._send_next(first_batch_size(len(self._queue.waiting)))
 
     def _send_next(self, max_claims: int = MAX_BATCH_CLAIMS) -> None:
         batch = self._queue.next(max_claims)
@@ -141,7 +159,8 @@ class TaskBatching(Generic[C, R]):
                 # Before the replies are read and the tasks of this batch go on: the server works meanwhile.
                 self._is_busy = False
                 if self._queue.waiting:
-                    self._send_next()
+                    self._send_next(next_batch_size(len(self._queue.waiting), len(batch), self._claims_before))
+                self._claims_before = len(batch)
             finally:
                 self._settle(batch, sent, outcome)
 

@@ -32,7 +32,8 @@ _REFUSED_FULL = re.compile(
 _RACES_FULL = re.compile(r"tests/keys/test_(forks\.py::.*\bpostgresql\b|races\.py::.*\bsqlite\b)")
 _USAGE_FULL = re.compile(
     r"tests/(management/test_usage_history\.py::.*\bpostgresql\b"
-    r"|keys/test_usage_history\.py::test_(fork|exit|thread|async_flush|closed|failed_write|many_keys)\[postgresql)"
+    r"|keys/test_usage_history\.py::test_(fork|exit|thread|async_flush|closed|failed_write|many_keys)\[postgresql"
+    r"|keys/test_key_tracing\.py::test_bounded\[postgresql)"
 )
 #: Tests that share nothing: each is a group. Two tests of the demo share a run.
 _ALONE = re.compile(r"tests/(test_examples\.py::(?!test_demo$|test_output_of_the_demo$)|chaos/)")

@@ -12,7 +12,7 @@ from awx_ratelimit import Limiter, MemoryBackend
 #: take 17,900 in Python. Listeners are Python in both forms, so the bounds are the same.
 MOST = {"metrics": (4_600, 4_900), "usage": (3_500, 5_000), "warnings": (2_800, 3_700)}
 #: Each key claims ten times before the first count, so all are known.
-LENGTHS = (1_000, 2_000)
+LENGTHS = (300, 600)
 KINDS = ("plain", "joint")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TypeAlias
 
-from benchmarks.fleet.client_costs import SIZES, measure_client, some_subjects
+from benchmarks.fleet.client_costs import SIZES, SUBJECTS, measure_client, some_subjects
 from benchmarks.fleet.costs import Costs, Linear, ServerCosts
 from benchmarks.fleet.quiet import Others
 from benchmarks.fleet.running import PLAN, RunningServer, also_of, limiter_at, remote_backend, running
@@ -27,7 +27,6 @@ from awx_ratelimit.backends.base import LocalUsage
 
 _Act: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
 
-SUBJECTS = 1_000
 _ROUNDS = 100
 
 
@@ -50,7 +49,7 @@ def measure(kind: str) -> Measured:
 
 async def _costs(kind: str, server: RunningServer) -> Costs:
     also = also_of(kind)
-    # On a cluster, the budget of the service is a call of its own.
+    # On a cluster, the budget of the service needs its own call.
     is_part = bool(also) and kind.startswith("redis cluster")
     also = () if is_part else also
     work = Work(server.url, 0.0, 0.0, SUBJECTS, 1, service=bool(also))

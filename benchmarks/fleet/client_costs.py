@@ -61,14 +61,14 @@ def watch(limiter: AsyncLimiter, stamps: Stamps) -> None:
 
 
 async def claim_together(
-    limiter: AsyncLimiter, subjects: Sequence[str], also: Sequence[Budget], stamps: Stamps, scope: str | None = None
+    limiter: AsyncLimiter, subjects: Sequence[str], also: Sequence[Budget], stamps: Stamps
 ) -> None:
     """One claim of each subject in one batch, each with its release."""
     stamps.at_ns.clear()
 
     async def one(subject: str) -> None:
         stamps.first("begun")
-        decision = await limiter.acquire(subject, PLAN, scope=scope, also=also)
+        decision = await limiter.acquire(subject, PLAN, also=also)
         stamps.first("resumed")
         await limiter.release(decision)
         stamps.last("left")

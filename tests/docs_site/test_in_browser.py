@@ -1,15 +1,13 @@
 """The site in a browser: readable for everybody, on a phone, offline, and under any path."""
 
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
 from tests.browser.chromium import axe_violations, chromium
+from tests.docs_site.static_server import serving
 
 pytestmark = pytest.mark.full
 PAGES = ["", "tutorial/", "gate/", "errors/", "reference/limiters/", "reference/cli/", "capacity/"]
@@ -27,20 +25,8 @@ def address(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     """The address of the site on a server that has it under a path."""
     root = tmp_path_factory.mktemp("served")
     (root / "docs").symlink_to(site)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/docs/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """A server that logs nothing."""
-
-    def log_message(self, *_: Any) -> None:
-        pass
+    with serving(root) as origin:
+        yield f"{origin}/docs/"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

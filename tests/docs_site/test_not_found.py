@@ -1,17 +1,15 @@
 """The page for addresses that do not exist: readable under any path and at any depth, where nothing relative works."""
 
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.browser.chromium import chromium
+from tests.docs_site.static_server import QuietHandler, serving
 
 
-class Hosting(SimpleHTTPRequestHandler):
+class Hosting(QuietHandler):
     """A server of static files that sends the 404.html of the site under /a/path/ for what does not exist."""
 
     def send_error(self, code: int, *_: Any) -> None:
@@ -22,22 +20,14 @@ class Hosting(SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(page)
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
 
 @pytest.fixture
 def origin(site: Path, tmp_path: Path) -> Iterator[str]:
     """A server that has the site under a path of two parts."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a/path").symlink_to(site)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hosting, directory=str(tmp_path)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(tmp_path, Hosting) as origin:
+        yield origin
 
 
 def test_not_found(origin: str) -> None:

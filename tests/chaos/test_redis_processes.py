@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.chaos.load import SECONDS, add_row
-from tests.chaos.storm import A_SECOND, SLOTS, TTL_MS, WORKERS, limiter_at, tokens_plan
+from tests.chaos.storm import SLOTS, TOKENS, TTL_MS, WORKERS, limiter_at
 from tests.machine import eventually, slowness, timed
 from tests.redis_servers import RedisServer
 
@@ -50,9 +50,9 @@ def test_killed_and_paused_processes_exceed_no_limit(redis_server: RedisServer, 
     weather_storm(redis_server.socket_url, tmp_path, "Redis")
 
 
-def weather_storm(url: str, tmp_path: Path, server: str, a_second: int = A_SECOND) -> None:
-    """Run a storm, which tries to get more than `a_second` tokens, and check what its processes have logged."""
-    command = [sys.executable, "-m", "tests.chaos.storm", url, str(SECONDS), str(tmp_path), str(a_second)]
+def weather_storm(url: str, tmp_path: Path, server: str) -> None:
+    """Run a storm, and check what its processes have logged."""
+    command = [sys.executable, "-m", "tests.chaos.storm", url, str(SECONDS), str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, timeout=SECONDS + 40, capture_output=True, check=False)
     with timed() as watch:
         limiter = limiter_at(url)
@@ -64,7 +64,7 @@ def weather_storm(url: str, tmp_path: Path, server: str, a_second: int = A_SECON
     lines = logged(tmp_path)
     counts = Counter(words[0] for _, words in lines)
     admitted = sorted((int(words[1]), int(words[2])) for _, words in lines if words[0] == "token")
-    rate = tokens_plan(a_second).rates[0]
+    rate = TOKENS.rates[0]
     excess = rate_bound_excess(admitted, burst=rate.burst, tokens=rate.tokens, period_ms=rate.period_ms)
     most = max_at_once(lines)
     add_row(

@@ -14,7 +14,7 @@ from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.console import Console, OperatorConsole
 from awx_ratelimit.keys import KeyStore
-from awx_ratelimit.management import AccessTokens, ManagementApi
+from awx_ratelimit.management import AccessTokens, ManagementApi, OperatorApi
 
 PAGE = (Path(__file__).parent.parent / "docs" / "security.md").read_text()
 ROWS = re.findall(r"^\| `(.+?)`(?:, `.+?`)* \|", PAGE, re.MULTILINE)
@@ -29,6 +29,7 @@ OWNERS: dict[str, Any] = {
     "Console": Console,
     "OperatorConsole": OperatorConsole,
     "ManagementApi": ManagementApi,
+    "OperatorApi": OperatorApi,
 }
 #: Required parameters of a gate, and others that expose nothing by themselves.
 NEEDED = {"limiter", "plans", "rules", "websocket_refusal"}

@@ -76,9 +76,20 @@ def test_toml(page: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_languages(page: str) -> None:
     """A block is in a language that a test runs: Python and TOML, commands, and what programs answer."""
-    assert {block.language for block in all_blocks(page)} <= {"python", "toml", "sh", "http", "text", "nginx", "yaml"}
+    assert {block.language for block in all_blocks(page)} <= {
+        "python",
+        "toml",
+        "sh",
+        "http",
+        "text",
+        "nginx",
+        "yaml",
+        "json",
+    }
     assert blocks(page, "nginx") == [] or page == "docs/deployment.md"
     assert blocks(page, "text") == [] or page in ("docs/plans.md", "docs/explain.md", "docs/reference/cli.md")
+    # tests/management/test_openapi_examples.py makes the calls whose replies these are.
+    assert blocks(page, "json") == [] or page == "docs/reference/rest.md"
     # tests/observability/test_metrics_servers.py lets Prometheus check these.
     assert blocks(page, "yaml") == [] or page == "docs/metrics.md"
 

@@ -1,6 +1,8 @@
 """The examples of the tutorial and of the how-tos do what the pages say."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,24 @@ def test_settling() -> None:
     assert [int(text.partition(";")[0]) for text in left] == [100_000 - 800, 100_000 - 523 - 800]
 
 
+def test_older_client() -> None:
+    """The first test of docs/testing.md passes with httpx too, in a process without httpx2."""
+    program = f"""
+import sys
+sys.modules["httpx2"] = None
+{blocks("docs/testing.md", "python")[0]}
+from awx_ratelimit.testing import frozen
+with frozen(app) as clock:
+    test_the_sixty_first_is_refused(clock)
+print(TestClient.__mro__[1].__module__)
+"""
+    ignoring = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(ignoring, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.stdout.startswith("httpx"), done.stderr
+    assert not done.stdout.startswith("httpx2")
+
+
 def test_rotation() -> None:
     """The page runs, and leaves one active key."""
     names = run("docs/rotating-keys.md")
@@ -191,3 +211,39 @@ def test_prose_between_examples(page: str) -> None:
     parts = _EXAMPLE.split(text_of(page))
 
     assert max(len(part.split()) for part in parts) < 500
+
+
+class TestOrganisations:
+    """docs/organisations.md: the quotas that the keys of an organisation share."""
+
+    @pytest.fixture
+    def client(self) -> TestClient:
+        """A client of the app of the page, with its plan table."""
+        Path("plans.toml").write_text(blocks("docs/organisations.md", "toml")[1])
+        text = next(text for text in blocks("docs/organisations.md", "python") if "shop = FastAPI()" in text)
+        return TestClient(run_text(text)["shop"])
+
+    @staticmethod
+    def chat(client: TestClient, number: int) -> str:
+        """The header of a chat with one of the keys."""
+        key = {"X-API-Key": f"awx_example_key_{number}"}
+        return str(client.post("/chat?prompt=hello", headers=key).headers["ratelimit"])
+
+    def test_shared(self, client: TestClient) -> None:
+        """Both keys use one quota of requests and one of tokens, which counts what the model has used."""
+        with frozen(gate_of(client.app)):
+            *_, left = [self.chat(client, number) for number in (1, 2, 1)]
+            page = text_of("docs/organisations.md")
+
+        assert '"account.month";r=9997' in left
+        assert '"account.tokens-month";r=4996100' in left
+        assert all(f"`{item}`" in page for item in ('"account.month";r=9997', '"account.tokens-month";r=4996100'))
+
+    def test_override(self, client: TestClient) -> None:
+        """Another organisation has the quotas of the plan, and uses its own."""
+        with frozen(gate_of(client.app)):
+            self.chat(client, 1)
+            left = self.chat(client, 3)
+
+        assert '"account.month";r=9999' in left
+        assert '"account.tokens-month";r=998500' in left

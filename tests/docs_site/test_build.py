@@ -4,6 +4,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urljoin, urlparse
+from zipfile import ZipFile
 
 import pytest
 from tests.docs_site.conftest import ROOT, build
@@ -95,6 +96,19 @@ def test_nothing_is_loaded_from_elsewhere(pages: dict[str, Addresses]) -> None:
     assert {
         address for address in loaded if re.match(r"[a-z]+:|/", address) and not address.startswith("data:")
     } == set()
+
+
+def test_examples(site: Path, copy: Path) -> None:
+    """The site has every example program: each that a page links to as a text, and all of them in one archive."""
+    with ZipFile(site / "source/examples.zip") as archive:
+        packed = {name: archive.read(name) for name in archive.namelist()}
+    programs = {str(path.relative_to(copy)): path.read_bytes() for path in (copy / "examples").rglob("*.py")}
+    linked = sorted(path.name for path in (site / "source/examples").glob("*.txt"))
+
+    assert {name: packed.get(name) for name in programs} == programs
+    assert {Path(name).suffix for name in packed} <= {".py", ".toml"}
+    assert "fastapi_app.py.txt" in linked
+    assert (site / "source/examples/fastapi_app.py.txt").read_bytes() == programs["examples/fastapi_app.py"]
 
 
 def test_twins(site: Path, pages: dict[str, Addresses]) -> None:

@@ -1,7 +1,8 @@
 """Copies docs/ for the site, with every page and file outside of it that a page links to.
 
 Pages are plain Markdown, whose links a forge follows through the repository. The site has its own places for what is
-not in docs/: pages such as CONTRIBUTING.md are in `project/`, and source files, as text, in `source/`.
+not in docs/: pages such as CONTRIBUTING.md are in `project/`, and source files, as text, in `source/`. A link to a
+folder leads to an archive of its sources.
 """
 
 import re
@@ -9,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from os.path import normpath, relpath
 from pathlib import Path, PurePosixPath
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -21,6 +23,8 @@ PROJECT = {
     "benchmarks/README.md": "project/benchmarks.md",
     "benchmarks/results/measured.md": "project/figures.md",
 }
+#: What an archive of a folder has: no databases and no compiled modules.
+_SOURCES = {".py", ".toml", ".html", ".css", ".txt"}
 #: Code, which has no links: blocks, and spans in a line.
 _CODE = r"^ *```.*?^ *```$|`[^`\n]*`"
 _LINK = re.compile(rf"(?P<code>{_CODE})|(?P<before>\]\(|src=\")(?P<link>[^)\"\s#]+)", re.MULTILINE | re.DOTALL)
@@ -69,10 +73,19 @@ def _place(found: str, target: Path) -> str:
         return PROJECT[found]
     if found.startswith("docs/"):
         return found.removeprefix("docs/")
-    if (ROOT / found).is_dir():
-        raise IsADirectoryError(f"a link leads to the folder {found}: name a file, which the site can show")
     # Browsers show text, and download most sources.
-    place = f"source/{found}.txt"
+    place = f"source/{found}.{'zip' if (ROOT / found).is_dir() else 'txt'}"
     (target / place).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / found, target / place)
+    if place.endswith(".zip"):
+        _archive(found, target / place)
+    else:
+        shutil.copy(ROOT / found, target / place)
     return place
+
+
+def _archive(folder: str, place: Path) -> None:
+    """Write the sources in a folder, by their paths in the repository. Equal sources make equal archives."""
+    with ZipFile(place, "w", ZIP_DEFLATED) as archive:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in _SOURCES:
+                archive.writestr(ZipInfo(str(path.relative_to(ROOT))), path.read_bytes(), ZIP_DEFLATED)

@@ -5,18 +5,23 @@ from typing import Any, Final
 
 from awx_ratelimit.http import error_responses, limit_headers
 from awx_ratelimit.keys.validation import MAX_PAGE_SIZE
-from awx_ratelimit.management.usage_history import TIME_PATTERN
+from awx_ratelimit.management import openapi_fields as fields
+from awx_ratelimit.management.openapi_examples import Example
+from awx_ratelimit.management.openapi_fields import BY, COUNT, FLAG, KEY_ID, SENT_TIME, TEXT, Schema, says
 
-Schema = dict[str, Any]
-TEXT: Final[Schema] = {"type": "string"}
-TIME: Final[Schema] = {"type": "string", "format": "date-time"}
-TIME_OR_NULL: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
-COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
-COUNTS: Final[Schema] = {"type": "object", "additionalProperties": COUNT}
-KEY_ID: Final[Schema] = {"type": "string", "pattern": "^key_[0-9A-Za-z]{16}$"}
-#: A time that a client sends.
-SENT_TIME: Final[Schema] = {"type": "string", "pattern": TIME_PATTERN}
-BY: Final[Schema] = {"type": "string", "enum": ["hour", "day"]}
+_FROM_TEXT: Final = (
+    "The first day or hour, in UTC: `2025-06-01` or `2025-06-01T10:00:00Z`. It is rounded down to a whole period. "
+    "Without it, the reply begins 30 days before its end, or 24 hours with `by=hour`."
+)
+_TO_TEXT: Final = (
+    "The end, in UTC: the first day or hour that is not in the reply. It is rounded up. Without it, the reply ends now."
+)
+#: The parameters that choose the time of a report.
+TIMES: Final[Mapping[str, Schema]] = {
+    "from": says(SENT_TIME, _FROM_TEXT),
+    "to": says(SENT_TIME, _TO_TEXT),
+    "by": says(BY, "The length of a period.", default="day"),
+}
 #: Errors of every call, and of calls with a body.
 _ALWAYS: Final = (
     "invalid_request", "invalid_access_token", "access_token_required", "method_not_allowed", "key_store_unavailable",
@@ -25,9 +30,18 @@ _WITH_BODY: Final = ("request_timeout", "request_too_large", "unsupported_media_
 
 
 def document_of(
-    base: str, title: str, description: str, paths: Mapping[str, Any], schemas: Mapping[str, Schema]
+    base: str,
+    title: str,
+    description: str,
+    paths: Mapping[str, Any],
+    schemas: Mapping[str, Schema],
+    examples: Mapping[str, Example],
 ) -> dict[str, Any]:
-    """Return the document of an API whose paths begin with `base`."""
+    """Return the document of an API whose paths begin with `base`. `examples` are those of its calls, by their name."""
+    for calls in paths.values():
+        for name, described in calls.items():
+            if name != "parameters":
+                _add_example(described, examples[described["operationId"]])
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "1", "description": description},
@@ -36,7 +50,7 @@ def document_of(
         "paths": dict(paths),
         "components": {
             "securitySchemes": {"AccessToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
-            "schemas": {**schemas, "Error": object_of({"code": TEXT, "type": TEXT, "message": TEXT})},
+            "schemas": {**schemas, "Error": object_of(_ERROR)},
         },
     }
 
@@ -61,15 +75,19 @@ def call(
     if body:
         described["requestBody"] = {"required": required, "content": _json(body)}
     if parameters:
-        described["parameters"] = list(parameters)
+        described["parameters"] = [dict(parameter) for parameter in parameters]
     return described
 
 
 def usage_history_call(errors: Sequence[str]) -> dict[str, Any]:
     """Return the call of the usage history."""
     summary = "What the account, or one of its keys, has used in each hour or day, oldest first"
-    schemas = {"key": KEY_ID, "from": SENT_TIME, "to": SENT_TIME, "by": BY, "format": choice("json", "csv")}
-    parameters = [*queries(schemas), *pages()]
+    form = says(
+        fields.choice("json", "csv"),
+        "The form of the reply. Without it, the header `Accept` decides, and JSON is the default.",
+    )
+    key = says(KEY_ID, "The ID of one key, also of a revoked one. Without it, all keys count together.")
+    parameters = queries({"key": key, **TIMES, "format": form, **optional_pages("all periods")})
     described = call("getUsageHistory", summary, "UsageHistory", errors=errors, parameters=parameters)
     described["responses"]["200"]["content"]["text/csv"] = {"schema": TEXT}
     return described
@@ -77,20 +95,28 @@ def usage_history_call(errors: Sequence[str]) -> dict[str, Any]:
 
 def usage_schemas() -> dict[str, Schema]:
     """Return the schemas of keys and what they use."""
-    shown = {"id": KEY_ID, "name": TEXT, "prefix": TEXT}
-    limit = {"name": TEXT, "measure": TEXT}
-    limit |= dict.fromkeys(("capacity", "used", "remaining", "reset_seconds"), COUNT)
-    period: Schema = {"begins_at": TIME, **dict.fromkeys(("allowed", "refused", "peak_concurrent"), COUNT)}
-    period |= {"costs": COUNTS, "refusals": COUNTS, "last_used_at": TIME_OR_NULL}
-    history = {"by": BY, "data": array_of("UsagePeriod"), **_PAGE_FIELDS}
+    limits = "Its limits, each as it stands now."
+    shared = says(
+        reference("AccountUsage"), "What all keys of the account use together. It is absent if they share no limit."
+    )
+    key_usage = {
+        **fields.SHOWN_KEY,
+        "plan": says(TEXT, "The name of its plan."),
+        "limits": array_of("LimitUsage", limits),
+    }
+    history = {
+        "by": says(BY, "The length of a period."),
+        "data": array_of("UsagePeriod", "The periods."),
+        **_PAGE_FIELDS,
+    }
     return {
-        "ApiKey": object_of({**shown, "created_at": TIME, "last_used_at": TIME_OR_NULL}),
-        "Usage": list_of("KeyUsage", account=reference("AccountUsage")),
-        "AccountUsage": object_of({"limits": array_of("LimitUsage")}),
-        "KeyUsage": object_of({**shown, "plan": TEXT, "limits": array_of("LimitUsage")}),
-        "LimitUsage": object_of(limit),
+        "ApiKey": object_of(fields.KEY),
+        "Usage": list_of("KeyUsage", "The keys, newest first.", account=shared),
+        "AccountUsage": object_of({"limits": array_of("LimitUsage", "The limits that its keys share.")}),
+        "KeyUsage": object_of(key_usage),
+        "LimitUsage": object_of(fields.LIMIT_USAGE),
         "UsageHistory": object_of(history, *_PAGE_FIELDS),
-        "UsagePeriod": object_of(period),
+        "UsagePeriod": object_of(fields.USAGE_PERIOD),
     }
 
 
@@ -99,14 +125,37 @@ def answer(schema: str | None, description: str) -> dict[str, Any]:
     return {"description": description} | ({} if schema is None else {"content": _json(schema)})
 
 
-def queries(schemas: Mapping[str, Schema]) -> list[Schema]:
-    """Return optional parameters of the query."""
-    return [{"name": name, "in": "query", "schema": schema} for name, schema in schemas.items()]
+def queries(schemas: Mapping[str, Schema], *required: str) -> list[Schema]:
+    """Return parameters of the query. All but the `required` ones are optional."""
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in required,
+            "description": schema["description"],
+            "schema": {key: value for key, value in schema.items() if key != "description"},
+        }
+        for name, schema in schemas.items()
+    ]
 
 
-def pages() -> list[Schema]:
-    """Return the parameters that choose a page."""
-    return queries({"page_num": integer(1, 1_000_000), "page_size": integer(1, MAX_PAGE_SIZE)})
+def pages() -> dict[str, Schema]:
+    """Return the parameters that choose a page of a list that always has pages."""
+    return {
+        "page_num": says(fields.integer(1, 1_000_000), "The number of the page.", default=1),
+        "page_size": says(fields.integer(1, MAX_PAGE_SIZE), "How many items a page has at most.", default=20),
+    }
+
+
+def optional_pages(everything: str) -> dict[str, Schema]:
+    """Return the parameters that choose a page of a list that is whole without them."""
+    alone = f"Without `page_num` and `page_size`, the reply has {everything}, and neither `total` nor `has_more`."
+    return {
+        "page_num": says(fields.integer(1, 1_000_000), f"The number of the page. {alone}"),
+        "page_size": says(
+            fields.integer(1, MAX_PAGE_SIZE), "How many items a page has at most: 20 if only `page_num` is sent."
+        ),
+    }
 
 
 def object_of(properties: Mapping[str, Any], *optional: str) -> Schema:
@@ -115,14 +164,14 @@ def object_of(properties: Mapping[str, Any], *optional: str) -> Schema:
     return {"type": "object", "properties": dict(properties), "required": required, "additionalProperties": False}
 
 
-def list_of(schema: str, **optional: Schema) -> Schema:
+def list_of(schema: str, items: str, **optional: Schema) -> Schema:
     """Return the schema of a list, or of one of its pages. `optional` are further fields."""
-    return object_of({**optional, "data": array_of(schema), **_PAGE_FIELDS}, *optional, *_PAGE_FIELDS)
+    return object_of({**optional, "data": array_of(schema, items), **_PAGE_FIELDS}, *optional, *_PAGE_FIELDS)
 
 
-def array_of(schema: str) -> Schema:
-    """Return the schema of an array."""
-    return {"type": "array", "items": reference(schema)}
+def array_of(schema: str, items: str) -> Schema:
+    """Return the schema of an array. `items` says what is in it."""
+    return {"type": "array", "items": reference(schema), "description": items}
 
 
 def reference(schema: str) -> Schema:
@@ -130,14 +179,17 @@ def reference(schema: str) -> Schema:
     return {"$ref": f"#/components/schemas/{schema}"}
 
 
-def choice(*values: str) -> Schema:
-    """Return the schema of one of these texts."""
-    return {"type": "string", "enum": list(values)}
+def _add_example(described: dict[str, Any], example: Example) -> None:
+    for parameter in described.get("parameters", ()):
+        if parameter["name"] in example.query:
+            parameter["example"] = example.query[parameter["name"]]
+    for part, value in ((described.get("requestBody"), example.body), (_success(described), example.reply)):
+        if part is not None and value is not None:
+            part["content"]["application/json"]["example"] = value
 
 
-def integer(minimum: int, maximum: int) -> Schema:
-    """Return the schema of an integer."""
-    return {"type": "integer", "minimum": minimum, "maximum": maximum}
+def _success(described: Mapping[str, Any]) -> Any:
+    return next(response for status, response in described["responses"].items() if status < "300")
 
 
 def _limited() -> dict[str, Any]:
@@ -150,4 +202,12 @@ def _json(schema: str) -> dict[str, Any]:
     return {"application/json": {"schema": reference(schema)}}
 
 
-_PAGE_FIELDS: Final[Mapping[str, Schema]] = {"total": COUNT, "has_more": {"type": "boolean"}}
+_PAGE_FIELDS: Final[Mapping[str, Schema]] = {
+    "total": says(COUNT, "How many items all pages have together."),
+    "has_more": says(FLAG, "Whether there is a next page."),
+}
+_ERROR: Final[Mapping[str, Schema]] = {
+    "code": says(TEXT, "For programs: see the page of errors."),
+    "type": says(TEXT, "The kind of error."),
+    "message": says(TEXT, "For people. It names the field that is wrong, and what is expected."),
+}

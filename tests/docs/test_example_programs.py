@@ -1,0 +1,41 @@
+"""Readers of the site alone can get every program that a page names."""
+
+import ast
+import re
+
+import pytest
+from tests.docs.pages import PAGES, ROOT, blocks, prose, text_of
+from tests.docs.test_links import links
+
+PAGE = "docs/examples.md"
+_ROW = re.compile(r"^\| \[[^\]]+\]\(\.\./(?P<file>examples/\S+)\) \| .* \| `(?P<command>[^`]+)` \|$", re.MULTILINE)
+ROWS = [(match["file"], match["command"]) for match in _ROW.finditer(text_of(PAGE))]
+#: A program that a page names without a link to it. Links of the list of programs itself are tested below.
+_UNLINKED = re.compile(r"(?<!\[)`examples/[\w/.]*`")
+
+
+def test_every_program_is_listed() -> None:
+    """The page links to every program, except those of the demo and of the migration pages, which it names together."""
+    programs = {
+        f"../{path.relative_to(ROOT)}"
+        for path in (ROOT / "examples").rglob("*.py")
+        if not path.name.startswith("demo_") and "migration" not in path.parts
+    }
+
+    assert programs - set(links(PAGE)) == set()
+
+
+@pytest.mark.parametrize(("file", "command"), ROWS)
+def test_start(file: str, command: str) -> None:
+    """A program is started as its own docstring says."""
+    assert command in (ast.get_docstring(ast.parse(text_of(file))) or "")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != PAGE])
+def test_named_programs(page: str) -> None:
+    """A page that names a program, or starts one, links to it or to the list of programs."""
+    started = re.findall(r"\bexamples[./]\w+", "\n".join(blocks(page, "sh")))
+    found = {link for link in links(page) if link.startswith("../examples/") or "examples.md" in link}
+
+    assert _UNLINKED.findall(prose(page)) == []
+    assert found or not started

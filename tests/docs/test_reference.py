@@ -21,11 +21,23 @@ _SHOWN_ELSEWHERE = {
     "awx_ratelimit.QuotaWarnings": "awx_ratelimit.keys.QuotaWarnings",
     "awx_ratelimit.management.Owner": "awx_ratelimit.console.Owner",
 }
+_EXPLAINED = ("ExplainedRule", "ExplainedCaller", "ExplainedBudget", "ExplainedLimit")
+_OF_KEYS = (
+    *("usage_reports.UsageReports", "usage_reports.UsagePeriod", "usage_reports.BusyKey"),
+    *("operator_reports.OperatorReports", "operator_reports.ShadowRefusals"),
+    *("storage.operator_queries.AccountUsage", "storage.operator_queries.AccountShadows"),
+    *("key_tracing.KeyTracing", "models.TracedKey", "usage_export.ExportedHours"),
+)
 #: Modules for users that have no `__all__`.
 _FURTHER = ["awx_ratelimit.adapters.fastapi.limit", "awx_ratelimit.adapters.fastapi.document_limits"]
 _FURTHER += [f"awx_ratelimit.adapters.ninja.{name}" for name in ("Throttle", "limit", "on_throttled")]
+_FURTHER += [f"awx_ratelimit.http.explain.{name}" for name in ("explain_path", "request_to")]
 #: Docstrings of public names say that the arguments are those of these classes.
 _FURTHER += ["awx_ratelimit.http.route_limit.RouteLimit", "awx_ratelimit.core.function_limit.FunctionLimit"]
+#: What public members return, which tests/docs/test_reference_members.py finds.
+_FURTHER += [f"awx_ratelimit.http.explanation.{name}" for name in ("Explanation", *_EXPLAINED)]
+_FURTHER += [f"awx_ratelimit.testing.drivers.{name}" for name in ("Driver", "AsgiDriver", "WsgiDriver", "Response")]
+_FURTHER += [f"awx_ratelimit.keys.{name}" for name in _OF_KEYS] + ["awx_ratelimit.http.policy.Admission"]
 
 
 def _public_names() -> set[str]:

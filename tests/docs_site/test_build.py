@@ -84,6 +84,12 @@ def test_no_private_members(pages: dict[str, Addresses]) -> None:
     assert {anchor for anchor in ids if anchor.startswith("awx_ratelimit.") and "._" in anchor} == set()
 
 
+def test_attributes(site: Path, pages: dict[str, Addresses]) -> None:
+    """The reference shows an attribute with the comment above it, also in Markdown."""
+    assert "awx_ratelimit.keys.KeyService.usage" in pages["reference/keys/index.html"].ids
+    assert "What accounts and keys have used, if a `UsageHistory`" in (site / "reference/keys/index.md").read_text()
+
+
 def test_pages_in_docstrings(pages: dict[str, Addresses]) -> None:
     """A page that a docstring names is a link in the reference."""
     assert "../../queues/" in pages["reference/limiters/index.html"].links

@@ -1,13 +1,16 @@
 """A Griffe extension: docstrings and signatures as the reference shows them.
 
-A page that a docstring names, such as docs/queues.md, is a link. The parameters after `_misplaced` are keyword-only, as
-`with_keywords` shows them.
+A comment ``#: text`` above an attribute is its docstring. A page that a docstring names, such as docs/queues.md, is a
+link. The parameters after `_misplaced` are keyword-only, as `with_keywords` shows them.
 """
 
 import re
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
-from griffe import Extension, Function, Object, ParameterKind, Parameters
+from griffe import Attribute, Docstring, Extension, Function, Object, ParameterKind, Parameters
 
 #: From a page in docs/reference/.
 _LINK = r"[docs/\1.md](../\1.md)"
@@ -15,6 +18,12 @@ _LINK = r"[docs/\1.md](../\1.md)"
 
 class Reference(Extension):
     """Changes what is shown of the package."""
+
+    def on_attribute(self, *, attr: Attribute, **_: Any) -> None:
+        """Read the comment above an attribute."""
+        comment = _comment_above(attr)
+        if attr.docstring is None and comment:
+            attr.docstring = Docstring(comment, parent=attr)
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
         """Link the pages that a docstring names."""
@@ -31,3 +40,16 @@ class Reference(Extension):
         for parameter in after:
             parameter.kind = ParameterKind.keyword_only
         func.parameters = Parameters(*before, *after)
+
+
+def _comment_above(attr: Attribute) -> str:
+    if attr.lineno is None or not isinstance(attr.filepath, Path):
+        return ""
+    lines = _lines(attr.filepath)[: attr.lineno - 1]
+    comment = takewhile(lambda line: line.startswith("#:"), (line.strip() for line in reversed(lines)))
+    return " ".join(line.removeprefix("#:").strip() for line in reversed([*comment]))
+
+
+@cache
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()

@@ -41,6 +41,7 @@ class KeyService:
         self._keys = keys or KeyFormat()
         self._finder = KeyFinder((PREFIX, self._keys.prefix))
         self._clock = clock or WallClock()
+        #: The owners of the keys.
         self.accounts = Accounts(store, self._clock, check_plan)
         #: What accounts and keys have used, if a `UsageHistory` records it.
         self.usage = UsageReports(store, self._clock)

@@ -89,6 +89,7 @@ class ExportedHours:
         self._ends_ms = ends_ms
         self._account_id = account_id
         self._attributes = attributes
+        #: The end of the last hour, where the next export continues.
         self.ends_at = utc_datetime(ends_ms)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

@@ -129,9 +129,9 @@ def _alternatives(values: Sequence[str | None]) -> str:
 
 def _kind(kind: str, schema: Mapping[str, Any]) -> str:
     if kind == "array":
-        return f"array of {_type(schema['items'])}"
+        return f"array of {_plural(schema['items'])}"
     if kind == "object" and "additionalProperties" in schema:
-        return f"object of {_type(schema['additionalProperties'])}"
+        return f"object of {_plural(schema['additionalProperties'])} by name"
     if kind == "string" and schema.get("format") == "date-time":
         return "time"
     if kind == "number":
@@ -139,6 +139,10 @@ def _kind(kind: str, schema: Mapping[str, Any]) -> str:
     if kind == "integer" and "maximum" in schema:
         return f"integer, {schema['minimum']:,} to {schema['maximum']:,}"
     return kind
+
+
+def _plural(schema: Mapping[str, Any]) -> str:
+    return _link(schema["$ref"]) if "$ref" in schema else f"{schema['type']}s"
 
 
 def _link(reference: str) -> str:

@@ -208,8 +208,8 @@ class Limiter(Upkeep):
         """Limit a function, in its own buckets: a decorator for functions and generators.
 
         See FunctionLimit for the arguments. A refused call raises RateLimited and does not run the function. A slot is
-        held until the function returns or the generator ends. A generator is limited when its first value is asked
-        for. Several limits of one function are decided together: a refused call is charged by none of them.
+        held until the function returns or the generator ends. A generator is limited when its first value is
+        requested. Several limits of one function are decided together: a refused call is charged by none of them.
         """
         return partial(limited, self, FunctionLimit(plan, subject=subject, cost=cost, scope=scope))
 

@@ -1,8 +1,10 @@
 """The examples of docs/backends.md and docs/plans.md do what the pages say."""
 
 import asyncio
+import os
 from pathlib import Path
 
+from starlette.testclient import TestClient
 from tests.docs.pages import blocks, run, run_text
 from tests.redis_servers import RedisServer
 
@@ -36,6 +38,21 @@ def test_wrappers(redis_server: RedisServer) -> None:
     assert allowed is True
     assert health["state"] == "ok"
     assert health["outages"] == 0
+
+
+def test_guarded_file(tmp_path: Path) -> None:
+    """When the file fails, a worker of the page's four admits a quarter of the limit, and answers no 503."""
+    file = tmp_path / "limits"
+    text = "".join(blocks("docs/workers.md", "python")).replace("/dev/shm/app-limits", str(file))
+    with TestClient(run_text(text)["guarded"], headers={"X-API-Key": "awx_example_key"}) as client:
+        before = client.get("/").status_code
+        os.truncate(file, 0)
+        statuses = [client.get("/").status_code for _ in range(30)]
+
+    assert before == 404
+    # A token of the share refills every four seconds.
+    assert 15 <= statuses.count(404) <= 20
+    assert set(statuses) == {404, 429}
 
 
 def test_plans() -> None:

@@ -52,8 +52,8 @@ class Throttle(BaseThrottle):  # type: ignore[misc]  # the framework has no type
     notation, a Rate or a Plan. See RouteLimit for `per`, `cost`, `charge_on`, `wait_ms`, `max_waiting` and `scope`,
     whose default is the name of the class. `gate` is found as `limit` finds it.
 
-    A refusal has the body and the headers of any other refusal, unless the project has an exception handler or a method
-    `throttled` of its own, which gets the exact wait. A wrong value raises InvalidLimit or TypeError when the subclass
+    A refusal has the body and the headers of any other refusal, unless the project defines an exception handler or a
+    method `throttled`, which gets the exact wait. A wrong value raises InvalidLimit or TypeError when the subclass
     is defined; a throttle without a `rate` raises ImproperlyConfigured.
     """
 

@@ -120,8 +120,8 @@ def _schemas(plans: Sequence[str]) -> dict[str, Schema]:
         "to": says(TIME, "When the last period ends."),
     }
     requests = {
-        "allowed": says(COUNT, "Its requests that were allowed in the time."),
-        "refused": says(COUNT, "Its requests that were refused in the time."),
+        "allowed": says(COUNT, "Its allowed requests in this time."),
+        "refused": says(COUNT, "Its refused requests in this time."),
     }
     changes = {
         "plan": says({"enum": [*plans, None]}, "The name of its new plan. null: the default of the plan table."),
@@ -135,7 +135,8 @@ def _schemas(plans: Sequence[str]) -> dict[str, Schema]:
     }
     details = {
         "limits": says(
-            limits, "What applies to each key, and with `account.` to all of them. null: it has no such plan."
+            limits,
+            "What applies to each key, and with `account.` to all of them. null: the table does not have its plan.",
         ),
         "keys": says(reference("ApiKeys"), "A page of its keys."),
     }

@@ -22,16 +22,18 @@ def rest_reference() -> str:
     }
     parts: list[str] = []
     for who, document in documents.items():
-        parts += [f"## Calls for {who}\n", *_calls(who, document)]
+        base = document["servers"][0]["url"]
+        parts += [f"## Calls for {who}\n", f"Paths begin with the `base` of the API, `{base}` by default.\n"]
+        parts += _calls(who, document)
     return "\n".join([*parts, *_objects(documents.values())])
 
 
 def _calls(who: str, document: Mapping[str, Any]) -> Iterator[str]:
-    schemas, base = document["components"]["schemas"], document["servers"][0]["url"]
+    schemas = document["components"]["schemas"]
     for path, calls in document["paths"].items():
         for method, call in calls.items():
             if method != "parameters":
-                yield f"### {method.upper()} {base}{path}\n"
+                yield f"### {method.upper()} {path}\n"
                 yield f"{call['summary']}.\n"
                 yield from _asked([*calls.get("parameters", []), *call.get("parameters", [])], call, schemas)
                 yield _command(who, method, path, call)

@@ -8,8 +8,11 @@ from tests.docs.pages import PAGES, ROOT, blocks, prose, text_of
 from tests.docs.test_links import links
 
 PAGE = "docs/examples.md"
-_ROW = re.compile(r"^\| \[[^\]]+\]\(\.\./(?P<file>examples/\S+)\) \| .* \| `(?P<command>[^`]+)` \|$", re.MULTILINE)
-ROWS = [(match["file"], match["command"]) for match in _ROW.finditer(text_of(PAGE))]
+_ROW = re.compile(
+    r"^\| \[[^\]]+\]\(\.\./(?P<file>examples/\S+)\) \| .*? \| (?:`(?P<address>:[^`]+)` \| )?`(?P<command>[^`]+)` \|$",
+    re.MULTILINE,
+)
+ROWS = [(match["file"], match["address"] or "", match["command"]) for match in _ROW.finditer(text_of(PAGE))]
 #: A program that a page names without a link to it. Links of the list of programs itself are tested below.
 _UNLINKED = re.compile(r"(?<!\[)`examples/[\w/.]*`")
 
@@ -25,10 +28,13 @@ def test_every_program_is_listed() -> None:
     assert programs - set(links(PAGE)) == set()
 
 
-@pytest.mark.parametrize(("file", "command"), ROWS)
-def test_start(file: str, command: str) -> None:
-    """A program is started as its own docstring says."""
-    assert command in (ast.get_docstring(ast.parse(text_of(file))) or "")
+@pytest.mark.parametrize(("file", "address", "command"), ROWS)
+def test_start(file: str, address: str, command: str) -> None:
+    """A program is started, and called, as its own docstring says."""
+    docstring = ast.get_docstring(ast.parse(text_of(file))) or ""
+
+    assert command in docstring
+    assert address in docstring
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != PAGE])

@@ -20,10 +20,13 @@ class Reference(Extension):
     """Changes what is shown of the package."""
 
     def on_attribute(self, *, attr: Attribute, **_: Any) -> None:
-        """Read the comment above an attribute."""
+        """Read the comment above an attribute. Show the class of what `__init__` creates, and not how it does that."""
         comment = _comment_above(attr)
         if attr.docstring is None and comment:
             attr.docstring = Docstring(comment, parent=attr)
+        created = re.match(r"[A-Z]\w*(?=\()", str(attr.value))
+        if created and "instance-attribute" in attr.labels:
+            attr.annotation, attr.value = attr.annotation or created[0], None
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
         """Link the pages that a docstring names."""

@@ -220,8 +220,8 @@ class TestOrganisations:
     def client(self) -> TestClient:
         """A client of the app of the page, with its plan table."""
         Path("plans.toml").write_text(blocks("docs/organisations.md", "toml")[1])
-        text = next(text for text in blocks("docs/organisations.md", "python") if "shop = FastAPI()" in text)
-        return TestClient(run_text(text)["shop"])
+        text = next(text for text in blocks("docs/organisations.md", "python") if "app = FastAPI()" in text)
+        return TestClient(run_text(text)["app"])
 
     @staticmethod
     def chat(client: TestClient, number: int) -> str:

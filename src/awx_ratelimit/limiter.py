@@ -9,7 +9,7 @@ from awx_ratelimit.backends.validation import checked_async_backend
 from awx_ratelimit.core.budget import Budget, checked_scope, scopes_to_reset
 from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit
+from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit, function_options
 from awx_ratelimit.core.joint_claim import Cost, JointClaim, acquired_jointly, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -200,6 +200,7 @@ class AsyncLimiter(AsyncUpkeep):
         """
         return AsyncHold(partial(self.acquire, subject, plan, cost, **terms), self.give_back)
 
+    @function_options
     def limited(
         self,
         plan: str | Rate | Plan,
@@ -210,9 +211,8 @@ class AsyncLimiter(AsyncUpkeep):
     ) -> Callable[[Function], Function]:
         """Limit a function, in its own buckets: a decorator for coroutine functions and async generators.
 
-        See FunctionLimit for the arguments. A refused call raises RateLimited and does not run the function. A slot is
-        held until the function returns or the generator ends. A generator is limited when its first value is
-        requested. Several limits of one function are decided together: a refused call is charged by none of them.
+        See FunctionLimit for the arguments. A refused call raises RateLimited, and no limit of the function charges it.
+        A slot is held until the function or generator ends. A generator is limited when its first value is requested.
         """
         return partial(async_limited, self, FunctionLimit(plan, subject=subject, cost=cost, scope=scope))
 

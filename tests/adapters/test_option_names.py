@@ -9,10 +9,11 @@ from flask import Flask
 from sanic import Sanic
 from tornado.web import Application
 
-from awx_ratelimit import RateLimitMiddleware, WsgiRateLimitMiddleware
+from awx_ratelimit import InvalidLimit, RateLimitMiddleware, WsgiRateLimitMiddleware
 from awx_ratelimit.adapters import aiohttp, django, fastapi, flask, grpc, litestar, quart, sanic, starlette, tornado
 
 KEYS = {"awx_example_key": "starter"}
+FRAMEWORKS = [aiohttp, django, fastapi, flask, litestar, quart, sanic, starlette, tornado]
 
 
 async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
@@ -61,6 +62,30 @@ def test_several_with_a_gate() -> None:
     """Several unknown options are one error, which also comes before that of a gate that is not alone."""
     with pytest.raises(TypeError, match="got the unknown options 'Headers', 'max_drain_byte'; write headers, max_drai"):
         WsgiRateLimitMiddleware(wsgi_app, gate=object(), Headers="none", max_drain_byte=1)  # type: ignore[arg-type,call-arg]
+
+
+def test_options_of_other_libraries() -> None:
+    """An option that users know from other libraries is an error that says what to write here."""
+    with pytest.raises(TypeError, match=r"^Wsgi.*: got the unknown option 'storage_uri'; write backend='redis:"):
+        WsgiRateLimitMiddleware(wsgi_app, keys=KEYS, storage_uri="memory://")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_options_of_routes(framework: Any) -> None:
+    """An unknown option of `limit` is an error that says what to write, in every framework."""
+    with pytest.raises(TypeError, match=r"^limit: got the unknown option 'key_func'; write per='address', or per="):
+        framework.limit("5/minute", key_func=wsgi_app)
+    with pytest.raises(TypeError, match=r"^limit: got the unknown option 'scop'; write scope$"):
+        framework.limit("5/minute", scop="search")
+    with pytest.raises(TypeError, match=r"^limit: got the unknown option 'x'; write one of limit, per, cost, .*gate"):
+        framework.limit("5/minute", x=1)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_several_rates(framework: Any) -> None:
+    """Several rates in one text, as other libraries write them, are an error that says how to write a plan of them."""
+    with pytest.raises(InvalidLimit, match=r"got 2 in '5/minute;100/hour'; write Plan\('limits', \(Rate\.parse\("):
+        framework.limit("5/minute;100/hour")
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def members(cls: type) -> dict[str, Any]:
 
 def _attributes(cls: type) -> Iterator[str]:
     """The public attributes that `__init__` sets: those with a comment, and those that are no argument."""
-    init = vars(cls).get("__init__")
+    init = inspect.unwrap(vars(cls).get("__init__", object.__init__))
     if not isinstance(init, FunctionType) or init.__code__.co_filename.startswith("<"):
         return
     source = dedent(inspect.getsource(init))

@@ -56,6 +56,23 @@ MISTAKES: list[Mistake] = [
         "caller: overrides: expected a table with the keys <name>, got [('per_minute', 5)]",
     ),
     (
+        'limiter.limited("5/minute;100/hour")',
+        InvalidLimit,
+        "limit: expected one rate, got 2 in '5/minute;100/hour'; write Plan('limits', (Rate.parse('5/minute'), "
+        "Rate.parse('100/hour'))), or one decorator for each",
+    ),
+    (
+        'limiter.limited("5/minute", key="u")',
+        TypeError,
+        "Limiter.limited: got the unknown option 'key'; write subject='name', or subject=function: it returns the "
+        "subject of a call",
+    ),
+    (
+        'async_limiter.limited("5/minute", subjec="u")',
+        TypeError,
+        "AsyncLimiter.limited: got the unknown option 'subjec'; write subject",
+    ),
+    (
         'limiter.release("u")',
         TypeError,
         "decision: expected what `acquire` returned, got 'u' (str); write release(decision)",

@@ -101,6 +101,37 @@ MISTAKES: list[Mistake] = [
         "expected one rate, such as '60/minute' or '100 per 2 hours', got 60",
     ),
     (
+        'Rate.parse("5/minute;100/hour")',
+        InvalidLimit,
+        "expected one rate, such as '60/minute' or '100 per 2 hours', got '5/minute;100/hour'; write each of the 2 by "
+        "itself",
+    ),
+    (
+        "Rate(per_year=1_000)",
+        TypeError,
+        "Rate: got the unknown option 'per_year'; write Rate.parse('1000/year'), or Rate('year', 1000, period='year')",
+    ),
+    (
+        'Rate("minute", requests=60, period_ms=60_000)',
+        TypeError,
+        "Rate: got the unknown option 'requests'; write tokens",
+    ),
+    (
+        'Rate("minute", 60, perod_ms=60_000)',
+        TypeError,
+        "Rate: got the unknown option 'perod_ms'; write period_ms",
+    ),
+    (
+        'Plan.of("p", per_year=1_000)',
+        TypeError,
+        "Plan.of: got the unknown option 'per_year'; write Plan(name, (Rate.parse('1000/year'),))",
+    ),
+    (
+        'Plan("p", per_minute=60)',
+        TypeError,
+        "Plan: got the unknown option 'per_minute'; write Plan.of(name, per_minute=60)",
+    ),
+    (
         'Concurrency("5")',
         InvalidLimit,
         "concurrent: slots: expected an integer >= 1, got '5'",

@@ -20,7 +20,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing_package("limits of tasks need", error) from error
 
-from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit, name_of
+from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit, function_options, name_of
 from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -38,6 +38,7 @@ _OUTAGE_WAIT_MS: Final = 1_000
 _Task = TypeVar("_Task", bound=Callable[..., Any])
 
 
+@function_options
 def limit(
     plan: str | Rate | Plan,
     *,

@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
 
 from awx_ratelimit.adapters.openapi import describe_gate, describe_limit
 from awx_ratelimit.adapters.starlette import EndpointLimit, refuse
+from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
@@ -41,6 +42,7 @@ _HANDLERS = "starlette.exception_handlers"
 _MOUNTED = "app_root_path"
 
 
+@with_option_hints(ROUTE_HINTS)
 def limit(
     limit: str | Rate | Plan,
     *,

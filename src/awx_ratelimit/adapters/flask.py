@@ -24,9 +24,9 @@ except ModuleNotFoundError as error:
     raise missing_package("limits of Flask's views need", error, "flask") from error
 
 from awx_ratelimit.adapters.middleware import MIDDLEWARE_OPTIONS, WsgiRateLimitMiddleware
-from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.adapters.wsgi.route_limits import admit
+from awx_ratelimit.core.option_names import ROUTE_HINTS, check_option_names, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
@@ -68,6 +68,7 @@ class RateLimit:
             self._apps.add(app)
 
 
+@with_option_hints(ROUTE_HINTS)
 def limit(
     limit: str | Rate | Plan,
     *,

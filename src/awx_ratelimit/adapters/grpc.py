@@ -21,8 +21,8 @@ except ModuleNotFoundError as error:
 
 from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, OwnedSyncGate, Plans
 from awx_ratelimit.adapters.grpc_messages import metadata_of, refusal_of, report, request_of
-from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.core.option_names import check_option_names
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify, Identify

@@ -25,6 +25,7 @@ from awx_ratelimit.adapters.asgi.middleware import App
 from awx_ratelimit.adapters.asgi.route_limits import admit
 from awx_ratelimit.adapters.asgi.scope import Message, Receive, Scope, Send, send_reply
 from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.scope import scope_of
@@ -40,6 +41,7 @@ _STARTS = frozenset(("http.response.start", "websocket.accept"))
 _TRY_AGAIN_LATER = 1013
 
 
+@with_option_hints(ROUTE_HINTS)
 def limit(
     limit: str | Rate | Plan,
     *,

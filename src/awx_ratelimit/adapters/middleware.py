@@ -11,10 +11,10 @@ from awx_ratelimit.adapters.asgi import middleware as asgi
 from awx_ratelimit.adapters.asgi.lifespan import log_error_at_startup
 from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, OwnedSyncGate, Plans
 from awx_ratelimit.adapters.limited_once import counts_by
-from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES
 from awx_ratelimit.adapters.wsgi import middleware as wsgi
 from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.core.option_names import check_option_names
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify, Identify

@@ -28,6 +28,7 @@ except ModuleNotFoundError as error:
 from awx_ratelimit.adapters.django.admission import AnyGate, admit_at_once, refusal_of, route_headers
 from awx_ratelimit.adapters.django.limits import ViewLimit, route_limit
 from awx_ratelimit.adapters.django.messages import response_of, set_headers
+from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.http.message import Request
@@ -36,6 +37,7 @@ from awx_ratelimit.http.route_limit import Per, RouteCost
 __all__ = ["Throttle", "limit", "on_throttled"]
 
 
+@with_option_hints(ROUTE_HINTS)
 def limit(
     limit: str | Rate | Plan,
     *,

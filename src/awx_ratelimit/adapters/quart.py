@@ -20,6 +20,7 @@ except ModuleNotFoundError as error:
 
 from awx_ratelimit.adapters.asgi.route_limits import admit
 from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
@@ -33,6 +34,7 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 _route_limit = partial(RouteLimit, middleware="app.asgi_app = RateLimitMiddleware(app.asgi_app, keys=...)")
 
 
+@with_option_hints(ROUTE_HINTS)
 def limit(
     limit: str | Rate | Plan,
     *,

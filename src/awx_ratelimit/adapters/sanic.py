@@ -29,10 +29,10 @@ from awx_ratelimit.adapters.asgi.route_limits import admit, admit_request
 from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, Plans
 from awx_ratelimit.adapters.limited_once import second_limit
 from awx_ratelimit.adapters.native import add_headers, enter, exchange_of, finish
-from awx_ratelimit.adapters.option_names import check_option_names
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.adapters.sanic_messages import STATE, request_of, response_of, state_of
 from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.core.option_names import ROUTE_HINTS, check_option_names, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.scope import scope_of_function
@@ -127,6 +127,7 @@ class RateLimit:
         await self._owned.aclose()
 
 
+@with_option_hints(ROUTE_HINTS)
 def limit(
     limit: str | Rate | Plan,
     *,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from awx_ratelimit.adapters.asgi.middleware import RateLimitMiddleware
 from awx_ratelimit.adapters.asgi.route_limits import admit
 from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
@@ -33,6 +34,7 @@ _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 _route_limit = partial(RouteLimit, middleware="app.add_middleware(RateLimitMiddleware, keys=...)")
 
 
+@with_option_hints(ROUTE_HINTS)
 def limit(
     limit: str | Rate | Plan,
     *,

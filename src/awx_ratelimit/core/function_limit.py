@@ -11,6 +11,8 @@ from awx_ratelimit.core.budget import Budget, ScopedSubject, checked_own_scope
 from awx_ratelimit.core.claim import check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Cost, JointClaim, Shape, checked_cost, joint_claim
+from awx_ratelimit.core.notation import one_rate
+from awx_ratelimit.core.option_names import FUNCTION_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_cache import CostCache
 from awx_ratelimit.core.rate import Rate
@@ -22,6 +24,8 @@ from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, RateLimited
 EVERY_CALL: Final = "everyone"
 #: See `scope_among`.
 _OWNERS: Final[dict[str, str]] = {}
+#: For the decorators of functions: an unknown option is an error that says what to write.
+function_options: Final = with_option_hints(FUNCTION_HINTS)
 
 
 class FunctionLimit:
@@ -107,7 +111,7 @@ def _plan_of(plan: object) -> Plan:
     if isinstance(plan, Plan):
         return plan
     if isinstance(plan, str):
-        return Plan("limited", (Rate.parse(plan),))
+        return Plan("limited", (Rate.parse(one_rate(plan)),))
     if isinstance(plan, Rate):
         return Plan("limited", (plan,))
     raise TypeError(f"plan: expected a notation such as '30/minute', a Rate or a Plan, got {describe(plan)}")

@@ -36,6 +36,29 @@ def parse_notation(text: str) -> ParsedRate:
     return ParsedRate(name, item.amount, item.get_expiry() * 1000, None)
 
 
+def one_rate(text: str) -> str:
+    """Return the notation of a limit. Raises InvalidLimit for several rates, and says how to write them as a plan."""
+    parts = _parts(text)
+    if len(parts) > 1:
+        rates = ", ".join(f"Rate.parse({part!r})" for part in parts)
+        raise InvalidLimit(
+            f"limit: expected one rate, got {len(parts)} in {short_repr(text)}; "
+            f"write Plan('limits', ({rates})), or one decorator for each"
+        )
+    return text
+
+
+def _parts(text: str) -> list[str]:
+    """The rates in a text such as ``5/minute;100/hour``, as other libraries write several; none if one is wrong."""
+    parts = [part.strip() for part in re.split("[;,|]", text)]
+    try:
+        for part in parts:
+            parse_notation(part)
+    except InvalidLimit:
+        return []
+    return parts
+
+
 def _calendar_rate(text: str, tokens: int, multiples: int, unit: str) -> ParsedRate:
     if multiples != 1:
         days = _DAYS[unit] * multiples
@@ -55,5 +78,8 @@ def _parsed(text: str) -> Any:
     except (ValueError, TypeError, AttributeError):
         items = []
     if len(items) != 1:
-        raise InvalidLimit(f"expected one rate, such as '60/minute' or '100 per 2 hours', got {short_repr(text)}")
+        several = f"; write each of the {len(items)} by itself" if items else ""
+        raise InvalidLimit(
+            f"expected one rate, such as '60/minute' or '100 per 2 hours', got {short_repr(text)}{several}"
+        )
     return items[0]

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final, Never, TypeAlias
 
 from awx_ratelimit.core.calendar_periods import Period
+from awx_ratelimit.core.option_names import PLAN_HINTS, with_option_hints
 from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Concurrency, Rate
 from awx_ratelimit.core.state_layout import Layout, layout_of
 from awx_ratelimit.core.validation import check_bool, exact_int, set_fields, short_repr
@@ -126,6 +127,7 @@ class Plan:
         return rates
 
     @classmethod
+    @with_option_hints(PLAN_HINTS)
     def of(
         cls,
         name: str,
@@ -191,6 +193,10 @@ class Plan:
 
     def __hash__(self) -> int:
         return self._hash
+
+
+# The initializer is the one that `dataclass` writes.
+Plan.__init__ = with_option_hints(PLAN_HINTS)(Plan.__init__)  # type: ignore[method-assign]
 
 
 def _without_plan_shadow(plan: Plan) -> Plan:

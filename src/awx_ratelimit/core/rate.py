@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from awx_ratelimit.core.calendar_periods import LONGEST_MS, EqualPeriods, Period, Periods, calendar_periods
 from awx_ratelimit.core.notation import parse_notation
+from awx_ratelimit.core.option_names import RATE_HINTS, with_option_hints
 from awx_ratelimit.core.validation import check_bool, check_whole_number, set_fields, short_repr
 from awx_ratelimit.errors import InvalidLimit
 
@@ -78,6 +79,7 @@ class Rate:
     #: The periods of a calendar rate. A continuous rate does not use them.
     periods: Periods = field(init=False, repr=False, compare=False)
 
+    @with_option_hints(RATE_HINTS)
     def __init__(
         self,
         name: str,

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.core.budget import MAX_SCOPE_LENGTH, checked_own_scope
 from awx_ratelimit.core.joint_claim import Cost, Shape, checked_cost, cost_by_measure
+from awx_ratelimit.core.notation import one_rate
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_cache import CostCache
 from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Rate
@@ -150,7 +151,7 @@ class RouteLimit:
 
 def _plan_of(limit: object) -> Plan:
     if isinstance(limit, str):
-        return Plan("limit", (Rate.parse(limit),))
+        return Plan("limit", (Rate.parse(one_rate(limit)),))
     if isinstance(limit, Rate):
         return Plan("limit", (limit,))
     if not isinstance(limit, Plan):

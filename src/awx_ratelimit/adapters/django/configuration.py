@@ -20,11 +20,11 @@ from awx_ratelimit.adapters.gate_arguments import (
     listeners_in,
 )
 from awx_ratelimit.adapters.limited_once import counts_by
-from awx_ratelimit.adapters.option_names import unknown_options
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, checked_drain_bytes
 from awx_ratelimit.backends.base import Backend, NonBlocking
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.backends.open import open_async_backend, open_backend, open_to_look
+from awx_ratelimit.core.option_names import unknown_options
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import AwxRateLimitError
 from awx_ratelimit.http.gate import AsyncGate

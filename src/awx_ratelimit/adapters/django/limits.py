@@ -20,6 +20,7 @@ from django.http.response import HttpResponseBase
 from awx_ratelimit.adapters.django.admission import AnyGate, admit, admit_async, route_headers
 from awx_ratelimit.adapters.django.messages import django_request, response_of, set_headers
 from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
@@ -33,6 +34,7 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 route_limit = partial(RouteLimit, middleware="'awx_ratelimit.adapters.django.RateLimitMiddleware' in MIDDLEWARE")
 
 
+@with_option_hints(ROUTE_HINTS)
 def limit(
     limit: str | Rate | Plan,
     *,

@@ -80,18 +80,24 @@ class AsyncRateLimitInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[mis
         async def respond(request: Any, context: Any) -> Any:
             admission = await enter(context)
             try:
-                return await behavior(request, context)
+                try:
+                    return await behavior(request, context)
+                finally:
+                    self._leave(admission, context)
             finally:
-                self._leave(admission, context)
+                self.gate.drop(admission.decision)  # see `_leave`
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             admission = await enter(context)
             try:
-                async with aclosing(behavior(request, context)) as responses:
-                    async for response in responses:
-                        yield response
+                try:
+                    async with aclosing(behavior(request, context)) as responses:
+                        async for response in responses:
+                            yield response
+                finally:
+                    self._leave(admission, context)
             finally:
-                self._leave(admission, context)
+                self.gate.drop(admission.decision)  # see `_leave`
 
         async def refuse(_: Any, context: Any) -> None:
             await context.abort(grpc.StatusCode.INTERNAL, "The handler of this method is not async.")
@@ -101,6 +107,10 @@ class AsyncRateLimitInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[mis
         return respond if inspect.iscoroutinefunction(behavior) else refuse
 
     def _leave(self, admission: Admission, context: Any) -> None:
+        """Release the slot of an RPC, and report its limits.
+
+        A signal handler may raise before it has done anything, so callers `drop` the decision afterwards.
+        """
         if admission.decision is not None:
             self.gate.release(admission.decision)
         report(admission, context)
@@ -138,19 +148,25 @@ class RateLimitInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grp
         def respond(request: Any, context: Any) -> Any:
             admission = self._enter(details, context)
             try:
-                return behavior(request, context)
+                try:
+                    return behavior(request, context)
+                finally:
+                    self._leave(admission, context)
             finally:
-                self._leave(admission, context)
+                self.gate.drop(admission.decision)  # see `_leave`
 
         def stream(request: Any, context: Any) -> Iterator[Any]:
             admission = self._enter(details, context)
-            if admission.decision is not None:
-                # The server does not close the iterator of a cancelled RPC.
-                context.add_callback(lambda: self.gate.release(admission.decision))
             try:
-                yield from behavior(request, context)
+                try:
+                    if admission.decision is not None:
+                        # The server does not close the iterator of a cancelled RPC.
+                        context.add_callback(lambda: self.gate.release(admission.decision))
+                    yield from behavior(request, context)
+                finally:
+                    self._leave(admission, context)
             finally:
-                self._leave(admission, context)
+                self.gate.drop(admission.decision)  # see `_leave`
 
         return stream if handler.response_streaming else respond
 
@@ -168,6 +184,7 @@ class RateLimitInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grp
         return admission
 
     def _leave(self, admission: Admission, context: Any) -> None:
+        """See AsyncRateLimitInterceptor."""
         if admission.decision is not None:
             self.gate.release(admission.decision)
         report(admission, context)

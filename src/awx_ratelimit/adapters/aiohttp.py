@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
 from awx_ratelimit.adapters.aiohttp_messages import request_of, response_of, state_of
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
 from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, Plans
+from awx_ratelimit.adapters.late_limits import LateLimits, check_after, is_registered
 from awx_ratelimit.adapters.limited_once import counts_by, second_limit
 from awx_ratelimit.adapters.native import add_headers, enter, finish
 from awx_ratelimit.adapters.options import check_route_gate
@@ -159,13 +160,17 @@ class HandlerLimit:
 
     def __call__(self, handler: _Endpoint) -> _Endpoint:
         """Return `handler` with the limit. Raises TypeError for anything but an async function or a `web.View`."""
+        was_registered = is_registered(handler)
         route = self._limit.route_of(handler)
         if isinstance(handler, type) and issubclass(handler, web.View):
             _limit_view(handler, lambda dispatch: self._limited(dispatch, None))
             return handler
         if isinstance(handler, type) or not inspect.iscoroutinefunction(handler):
             raise TypeError(f"limit: expected an async function or a web.View, got {type_name(handler)}")
-        return self._limited(handler, route)  # type: ignore[no-any-return]
+        limited = self._limited(handler, route)
+        if was_registered:
+            _late_limits.note(handler, limited)
+        return limited  # type: ignore[no-any-return]
 
     def _limited(self, handler: Any, route: str | None) -> Any:
         @wraps(handler)
@@ -183,6 +188,13 @@ class HandlerLimit:
                 raise
 
         return limited
+
+
+def _check_handlers(app: web.Application) -> None:
+    _late_limits.check(route.handler for route in app.router.routes())
+
+
+_late_limits = LateLimits(lambda: check_after(web.Application, "freeze", _check_handlers))
 
 
 def _limit_view(view: Any, limited_by: Callable[[Any], Any]) -> None:

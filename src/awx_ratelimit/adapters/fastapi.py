@@ -23,6 +23,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing_package("limits of FastAPI's routes need", error, "fastapi") from error
 
+from awx_ratelimit.adapters.late_limits import is_registered
 from awx_ratelimit.adapters.openapi import describe_gate, describe_limit
 from awx_ratelimit.adapters.starlette import EndpointLimit, refuse
 from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
@@ -93,7 +94,8 @@ class FastApiLimit(EndpointLimit):
         """Decide as a dependency; return an endpoint with the limit as a decorator."""
         if isinstance(connection, HTTPConnection):
             return self._check(connection, response)
-        return self.decorate(connection)
+        was_registered = is_registered(connection)
+        return self.decorate_noted(connection, was_registered=was_registered)
 
     def decorate(self, endpoint: Any) -> Any:
         """Return `endpoint` with the limit. It need not have a parameter for the request."""

@@ -23,6 +23,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing_package("limits of Flask's views need", error, "flask") from error
 
+from awx_ratelimit.adapters.late_limits import LateLimits, is_registered
 from awx_ratelimit.adapters.middleware import MIDDLEWARE_OPTIONS, WsgiRateLimitMiddleware
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.adapters.wsgi.route_limits import admit
@@ -105,6 +106,7 @@ class ViewLimit:
             raise TypeError(
                 f"limit: expected a function, got {type_name(view)}; write decorators = [limit(...)] in a View"
             )
+        was_registered = is_registered(view)
         route = self._limit.route_of(view)
         is_async = inspect.iscoroutinefunction(view)
 
@@ -120,7 +122,24 @@ class ViewLimit:
             response.headers.extend(text_headers(admission.headers))
             return response
 
+        if was_registered:
+            _late_limits.note(view, limited)
         return limited  # type: ignore[return-value]
+
+
+def _check_views(app: flask.Flask, **_: Any) -> None:
+    if app not in _checked:
+        _late_limits.check(app.view_functions.values())
+        _checked.add(app)
+
+
+def _watch() -> None:
+    # Flask has no event for the start of an app.
+    flask.request_started.connect(_check_views)
+
+
+_checked: WeakSet[flask.Flask] = WeakSet()
+_late_limits = LateLimits(_watch)
 
 
 def response_of(reply: Reply) -> flask.Response:

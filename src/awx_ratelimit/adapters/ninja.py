@@ -28,6 +28,7 @@ except ModuleNotFoundError as error:
 from awx_ratelimit.adapters.django.admission import AnyGate, admit_at_once, refusal_of, route_headers
 from awx_ratelimit.adapters.django.limits import ViewLimit, route_limit
 from awx_ratelimit.adapters.django.messages import response_of, set_headers
+from awx_ratelimit.adapters.late_limits import LateLimits, check_after, is_registered
 from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -64,7 +65,28 @@ class OperationLimit(ViewLimit):
 
     def __call__(self, view: Any) -> Any:
         """Return the operation with the limit."""
-        return super().__call__(_taking_a_response(view))
+        was_registered = is_registered(view)
+        limited = super().__call__(_taking_a_response(view))
+        if was_registered:
+            _late_limits.note(view, limited)
+        return limited
+
+
+def _watch() -> None:
+    from ninja import router
+
+    # Newer versions have another class for the router of an API.
+    for each in (router.Router, getattr(router, "BoundRouter", None)):
+        if each is not None:
+            check_after(each, "urls_paths", _check_operations)
+
+
+def _check_operations(router: Any) -> None:
+    views = router.path_operations.values()
+    _late_limits.check(operation.view_func for view in views for operation in view.operations)
+
+
+_late_limits = LateLimits(_watch)
 
 
 class Throttle(BaseThrottle):

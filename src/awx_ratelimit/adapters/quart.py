@@ -10,6 +10,7 @@ A decorated view needs no middleware.
 from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from awx_ratelimit.runtime.extras import missing_package
 
@@ -19,6 +20,7 @@ except ModuleNotFoundError as error:
     raise missing_package("limits of Quart's views need", error, install="quart") from error
 
 from awx_ratelimit.adapters.asgi.route_limits import admit
+from awx_ratelimit.adapters.late_limits import LateLimits, is_registered
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
@@ -72,6 +74,7 @@ class ViewLimit:
             raise TypeError(
                 f"limit: expected a function, got {type_name(view)}; write decorators = [limit(...)] in a View"
             )
+        was_registered = is_registered(view)
         route = self._limit.route_of(view)
 
         @wraps(view)
@@ -88,7 +91,24 @@ class ViewLimit:
             response.headers.extend(text_headers(admission.headers))
             return response
 
+        if was_registered:
+            _late_limits.note(view, limited)
         return limited  # type: ignore[return-value]
+
+
+def _watch() -> None:
+    for signal in (quart.request_started, quart.websocket_started):
+        signal.connect(_check_views)
+
+
+async def _check_views(app: quart.Quart, **_: Any) -> None:
+    if app not in _checked:
+        _late_limits.check(app.view_functions.values())
+        _checked.add(app)
+
+
+_checked: WeakSet[quart.Quart] = WeakSet()
+_late_limits = LateLimits(_watch)
 
 
 def response_of(reply: Reply) -> quart.Response:

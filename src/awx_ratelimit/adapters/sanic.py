@@ -27,6 +27,7 @@ except ModuleNotFoundError as error:
 from awx_ratelimit.adapters.asgi.exchange import EXCHANGES
 from awx_ratelimit.adapters.asgi.route_limits import admit, admit_request
 from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, Plans
+from awx_ratelimit.adapters.late_limits import LateLimits, check_after, is_registered
 from awx_ratelimit.adapters.limited_once import second_limit
 from awx_ratelimit.adapters.native import add_headers, enter, exchange_of, finish
 from awx_ratelimit.adapters.options import check_route_gate
@@ -167,6 +168,7 @@ class HandlerLimit:
                 f"limit: expected a function, got {type_name(handler)}; "
                 "write decorators = [limit(...)] in an HTTPMethodView"
             )
+        was_registered = is_registered(handler)
         # A view gets its class only after its decorators.
         route = None if getattr(handler, "__qualname__", "") == _VIEW else self._limit.route_of(handler)
 
@@ -183,6 +185,8 @@ class HandlerLimit:
                 result.headers.extend(text_headers(admission.headers))
             return result
 
+        if was_registered:
+            _late_limits.note(handler, limited)
         return limited  # type: ignore[return-value]
 
     async def _admit(self, request: SanicRequest, route: str) -> Admission:
@@ -191,6 +195,16 @@ class HandlerLimit:
             # An ASGI middleware around the app has admitted the request.
             return await admit(self._limit, route, scope, self._gate)
         return await admit_request(self._limit, route, request_of(request), state_of(request), self._gate)
+
+
+def _check_handlers(app: Sanic[Any, Any]) -> None:
+    handlers = [route.handler for route in app.router.routes]
+    # Sanic binds the handler of a WebSocket to a function of its own.
+    bound = [each for handler in handlers for each in getattr(handler, "args", ())]
+    _late_limits.check([*handlers, *bound])
+
+
+_late_limits = LateLimits(lambda: check_after(Sanic, "finalize", _check_handlers))
 
 
 def _is_websocket(request: SanicRequest) -> bool:

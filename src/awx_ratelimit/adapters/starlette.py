@@ -7,12 +7,14 @@ Only a limit imports Starlette.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from awx_ratelimit.adapters.asgi.lifespan import failing_app
 from awx_ratelimit.adapters.asgi.middleware import RateLimitMiddleware
 from awx_ratelimit.adapters.asgi.route_limits import admit
+from awx_ratelimit.adapters.late_limits import LateLimits, is_registered
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
@@ -76,7 +78,15 @@ class EndpointLimit:
 
     def __call__(self, endpoint: _Endpoint) -> _Endpoint:
         """Return `endpoint` with the limit."""
-        return self.decorate(endpoint)  # type: ignore[no-any-return]
+        was_registered = is_registered(endpoint)
+        return self.decorate_noted(endpoint, was_registered=was_registered)  # type: ignore[no-any-return]
+
+    def decorate_noted(self, endpoint: Any, *, was_registered: bool) -> Any:
+        """`decorate`; if `endpoint` was registered before, its app will check whether it has the limit."""
+        limited = self.decorate(endpoint)
+        if was_registered:
+            late_limits.note(endpoint, limited)
+        return limited
 
     def decorate(self, endpoint: Any) -> Any:
         """Return `endpoint` with the limit. Raises TypeError for anything but a function or a class of endpoints."""
@@ -130,6 +140,42 @@ class EndpointLimit:
                 await response(view.scope, view.receive, view.send)
 
         return limited
+
+
+def _check_starts() -> None:
+    """Let apps of Starlette, and of classes that are derived from it, check their limits at their start."""
+    from starlette.applications import Starlette
+
+    pending = [Starlette]
+    while pending:
+        app_class: Any = pending.pop()
+        pending += app_class.__subclasses__()
+        if "build_middleware_stack" in vars(app_class):
+            app_class.build_middleware_stack = _checked(app_class.build_middleware_stack)
+
+
+def _checked(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @wraps(build)
+    def build_checked(app: Any) -> Any:
+        try:
+            late_limits.check(_endpoints(app.routes))
+        except RuntimeError as error:
+            return failing_app(error)
+        return build(app)
+
+    return build_checked
+
+
+def _endpoints(routes: Any) -> Iterator[Any]:
+    for route in routes if isinstance(routes, list | tuple) else ():
+        if hasattr(route, "endpoint"):
+            yield route.endpoint
+        # Mounted apps have routes, and FastAPI keeps the routers that an app includes.
+        yield from _endpoints(getattr(getattr(route, "original_router", route), "routes", ()))
+
+
+#: Also those of FastAPI.
+late_limits = LateLimits(_check_starts)
 
 
 def _connection_of_view(view: Any) -> "HTTPConnection":

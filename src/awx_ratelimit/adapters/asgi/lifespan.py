@@ -114,6 +114,18 @@ def log_error_at_startup(error: Exception) -> None:
     _log.error("RateLimitMiddleware: %s", error)
 
 
+def failing_app(error: Exception) -> Callable[[Any, Any, Any], Awaitable[None]]:
+    """An app that does not start, because of `error`. Its requests fail if the server does not tell it of a start."""
+
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        raise type(error)(*error.args)
+
+    return fail
+
+
 def event_loop_error(*parts: Any) -> str:
     """Why `parts` do not work on the running event loop, logged too; empty if they do."""
     error = "" if runs_asyncio() else find_asyncio_error(*parts)

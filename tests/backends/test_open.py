@@ -106,4 +106,6 @@ def test_an_unreachable_server_is_a_warning(caplog: pytest.LogCaptureFixture) ->
         limiter.acquire("s", PLAN)
 
     assert "no decision yet: redis at 127.0.0.1:1" in caplog.text
+    assert "Until it answers, a backend that was opened from a URL decides by on_outage" in caplog.text
+    assert "See docs/outages.md#who-decides-meanwhile" in caplog.text
     assert "geheim" not in caplog.text + str(error.value)

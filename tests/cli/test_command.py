@@ -27,7 +27,7 @@ COMMAND = Path(sys.executable).with_name("awx-ratelimit")
         (("keys", "list", "--account", "a"), "Missing option '--database'"),
         (("keys", "list", "--account", "a", "--database", "mysql://u:hidden@h/d"), "'mysql' is not supported"),
         (("keys", "list", "--account", "a", "--database", "postgresql://u:hidden@127.0.0.1:1/d"), "does not answer"),
-        (("keys", "create", "n", "--account", "a", "--database", "/no/such/keys.db"), "unable to open database file"),
+        (("keys", "create", "n", "--account", "a", "--database", "/no/such/keys.db"), "there is no folder /no/such"),
         (("keys", "list", "--account", "a b", "--database", "sqlite://"), "expected 1 to 128 visible"),
         (("keys", "create", "", "--account", "a", "--database", "sqlite://"), "name: has 0 characters"),
         (("keys", "create", "n", "--account", "a", "--database", "sqlite://", "--prefix", "A"), "not a valid prefix"),

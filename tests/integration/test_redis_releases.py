@@ -182,3 +182,19 @@ def test_a_release_never_waits(start_redis: StartRedis, open_limiter: OpenLimite
     assert watch.seconds < watch.limit(0.1)
     assert tried is True
     assert eventually(held(other), 0) == 0
+
+
+def test_one_warning_at_the_end(redis_server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """If a server does not answer at the end of a process, one warning says what becomes of the leases."""
+    limiter = Limiter(RedisBackend.from_url(redis_server.socket_url, timeout_ms=100))
+    limiter.acquire("one warning", PLAN)
+    maintenance = limiter.backend._maintenance  # type: ignore[attr-defined]
+    with stopped(redis_server), caplog.at_level("WARNING", "awx_ratelimit"):
+        limiter.flush()
+        limiter.close()
+        maintenance._before_exit()
+
+    told = [record.getMessage() for record in caplog.records if "leases" in record.getMessage()]
+    assert [message.partition(":")[0] for message in told] == [
+        "leases cannot be released or renewed, and lapse after their ttl"
+    ]

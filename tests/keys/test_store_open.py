@@ -78,6 +78,18 @@ def test_password_is_hidden(address: str, shown: str) -> None:
     assert f"the key store {shown} does not answer" in str(caught.value)
 
 
+def test_missing_folder(tmp_path: Path) -> None:
+    """A path in a folder that does not exist is one error that names the folder."""
+    path = tmp_path / "missing" / "keys.db"
+    with pytest.raises(KeyStoreUnusable) as caught:
+        KeyStore.open(path)
+
+    folder = tmp_path / "missing"
+    assert str(caught.value) == f"the key store {path} cannot be used: there is no folder {folder}; create it first"
+    assert caught.value.__cause__ is None
+    assert not folder.exists()
+
+
 def _without(module: str, name: str) -> str:
     """The error of an import in a process where `module` is missing."""
     code = (
@@ -275,12 +287,6 @@ def test_file_that_is_no_database(tmp_path: Path) -> None:
         KeyStore.open(path)
 
     assert path.read_bytes().startswith(b"these are notes")
-
-
-def test_missing_folder(tmp_path: Path) -> None:
-    """The error names the path."""
-    with pytest.raises(KeyStoreUnavailable, match=r"missing/keys\.db does not answer: unable to open database file"):
-        KeyStore.open(tmp_path / "missing" / "keys.db")
 
 
 def test_write_ahead_log(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +20,9 @@ from awx_ratelimit.backends.postgres.routing import route_to
 from awx_ratelimit.backends.postgres.server import Server
 from awx_ratelimit.backends.remote.replies import raise_error
 from awx_ratelimit.backends.remote.routing import FanOut, Route
+from awx_ratelimit.backends.remote.start_warning import warn_of_start
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 
-_log = logging.getLogger("awx_ratelimit")
 _PINGS: Final = 50
 #: Half of the default timeout of a decision.
 _MAX_P99_MS: Final = 25.0
@@ -47,7 +46,7 @@ def self_test(route: Route, place: str) -> None:
     except BackendMisconfigured:
         raise
     except BackendUnavailable as error:
-        _log.warning("no decision yet: %s", error)
+        warn_of_start(error)
 
 
 def _run_self_test(route: Route, codec: Codec, until_s: float) -> None:

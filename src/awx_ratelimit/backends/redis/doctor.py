@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -22,11 +21,11 @@ from awx_ratelimit.backends.redis.server import Server
 from awx_ratelimit.backends.remote.pending_claims import plain_as_joint
 from awx_ratelimit.backends.remote.replies import raise_error
 from awx_ratelimit.backends.remote.routing import FanOut, Route
+from awx_ratelimit.backends.remote.start_warning import warn_of_start
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline
 
-_log = logging.getLogger("awx_ratelimit")
 _PINGS: Final = 50
 #: Half of the default timeout of a decision.
 _MAX_P99_MS: Final = 25.0
@@ -52,7 +51,7 @@ def self_test(route: Route, prefix: str) -> None:
     except BackendMisconfigured:
         raise
     except BackendUnavailable as error:
-        _log.warning("no decision yet: %s", error)
+        warn_of_start(error)
 
 
 def _run_self_test(route: Route, codec: Codec) -> None:

@@ -40,7 +40,7 @@ class Maintenance:
         self._thread = MaintenanceThread(self._work)
         self.session = Session(dialect, route, prefix, clock, self._thread)
         self._fan_out = FanOut(route, dialect.connection)
-        self._failing = False
+        self._failing = self._is_exiting = False
         self._release_delay = ReleaseDelay()
         register_at_exit(self._before_exit)
 
@@ -97,7 +97,7 @@ class Maintenance:
         try:
             self._send_all(until_s or time.monotonic() + self.session.route.timeout_s)
         except BackendUnavailable as error:
-            _log.warning("leases cannot be released now, and lapse after their ttl: %s", error)
+            self._warn_once(error)
 
     def close(self, *, with_held: bool = True) -> None:
         """Release every lease, stop the thread and close the connections. Never raises. Harmless twice.
@@ -125,8 +125,7 @@ class Maintenance:
     def _before_exit(self) -> None:
         """The process exits, and other threads of it may still claim slots."""
         self.session.lease_ids.refuse_slots()
-        # The thread may fail on closed connections. Do not log that: `close` logs a warning if one is due.
-        self._failing = True
+        self._is_exiting = True
         self.close()
 
     def _await_claims(self, until_s: float) -> None:
@@ -147,20 +146,25 @@ class Maintenance:
         raise_first(errors)
 
     def _work(self) -> float:
-        """One turn of the thread; returns the time until the next one. Never raises, and logs a failure once."""
+        """One turn of the thread; returns the time until the next one. Never raises."""
         due, interval_s = self._thread.is_due(), self._thread.interval_s()
         try:
             self._release_and_renew(due)
         except Exception as error:
-            if not self._failing:
-                known = isinstance(error, AwxRateLimitError)
-                _log.warning("leases cannot be released or renewed: %s", error, exc_info=not known)
-            self._failing = True
+            if not self._is_exiting:  # else it may fail on closed connections, and `close` logs a warning
+                self._warn_once(error)
             return min(interval_s, _RETRY_S)
         self._failing = False
         if due:
             self._thread.renewed_s = time.monotonic()
         return max(_POLL_S, self._thread.renewed_s + interval_s - time.monotonic())
+
+    def _warn_once(self, error: Exception) -> None:
+        """Log the first failure since all was well. At its end, a process may flush and close several times."""
+        if not self._failing:
+            is_bug = not isinstance(error, AwxRateLimitError)
+            _log.warning("leases cannot be released or renewed, and lapse after their ttl: %s", error, exc_info=is_bug)
+        self._failing = True
 
     def _release_and_renew(self, renew: bool) -> None:
         pending, settlements = self.session.leases.pending, self.session.settlements

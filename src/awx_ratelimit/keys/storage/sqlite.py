@@ -3,6 +3,7 @@
 import os
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -33,8 +34,11 @@ def split_allow_other_users(url: URL) -> tuple[URL, bool]:
 
 
 def configure_file(reading: Engine, writing: Engine, *, allow_other_users: bool) -> None:
-    """Configure the engines of a database in a file."""
+    """Configure the engines of a database in a file. Raises KeyStoreUnusable if its folder does not exist."""
     path, may_create = path_of(reading)
+    if path and not (folder := Path(path).parent).is_dir():
+        # SQLite would say only that it cannot open the file.
+        raise KeyStoreUnusable(f"the key store {path} cannot be used: there is no folder {folder}; create it first")
     if path and not allow_other_users:
         warn_about_folder(path)
     for engine in (reading, writing):

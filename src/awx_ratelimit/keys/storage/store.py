@@ -75,8 +75,8 @@ class KeyStore:
 
         The first process creates the tables, or migrates them to the newest version. No statement and no lock takes
         longer than `timeout_ms`. Raises KeyStoreUnavailable if the database cannot be reached, KeyStoreUnusable if it
-        is not a key store or has a newer version, ValueError for another kind of URL, and ImportError with the line to
-        install if the driver is missing.
+        is not a key store, has a newer version, or is to be in a folder that does not exist, ValueError for another
+        kind of URL, and ImportError with the line to install if the driver is missing.
 
         A new SQLite file gets mode 0600. Symbolic links are not followed. A file that another user owns or can write
         is refused, because that user could add keys; `allow_other_users`, or ``?allow_other_users=true`` in the URL,

@@ -1,0 +1,19 @@
+"""The warning about a server that does not answer when its backend is made: it may start later."""
+
+import logging
+
+from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.runtime.documentation import page
+
+_log = logging.getLogger("awx_ratelimit")
+
+
+def warn_of_start(error: BackendUnavailable) -> None:
+    """Log `error`, and what happens to requests until the server answers. The backend does not know its guard."""
+    _log.warning(
+        "no decision yet: %s. Until it answers, a backend that was opened from a URL decides by on_outage, which is "
+        "'local' by default: each process applies its share of each limit. A backend without a guard raises "
+        "BackendUnavailable. See %s",
+        error,
+        page("outages", "who-decides-meanwhile"),
+    )

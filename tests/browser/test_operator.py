@@ -90,6 +90,20 @@ def test_limits_and_explain(page: Page, site: Site, account: str) -> None:
     expect(page.get_by_role("row", name=re.compile("Requests per hour 4 of 4 5 refuses"))).to_be_visible()
 
 
+def test_find_a_key(page: Page, site: Site, account: str) -> None:
+    """An operator finds the account of a key that a log shows."""
+    key = site.service.list(account).items[0]
+    entered(page, site)
+    page.goto("/operator/")
+    page.get_by_role("link", name="Find a key").click()
+    page.get_by_label("Shown as").fill(key.masked)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("row", name=re.compile(f"{key.id} active"))).to_be_visible()
+    page.get_by_role("link", name=account).click()
+
+    expect(page.get_by_role("heading", level=1)).to_contain_text(account)
+
+
 def test_live(opened: Callable[..., Page], site: Site, account: str) -> None:
     """The bars of an open page follow what the account uses."""
     page = entered(opened(), site)
@@ -110,7 +124,8 @@ def test_access(opened: Callable[..., Page], site: Site, account: str, scheme: s
     options = {"color_scheme": scheme, "viewport": size, "bypass_csp": True}
     page = entered(opened(**options), site)
     found, wide = {}, []
-    for path in [*PAGES, "/no", "/?prefix=a%20b"]:
+    shown = site.service.list(account).items[0].masked
+    for path in [*PAGES, "/no", "/?prefix=a%20b", f"/keys?shown={shown}", "/keys?shown=x"]:
         page.goto(url(path, account))
         found[path] = axe_violations(page)
         wide += [path] * (page.evaluate("document.documentElement.scrollWidth") > size["width"])

@@ -25,6 +25,7 @@ ACTS = [path for path in FORMS if path.startswith("/account/")]
 FIELDS: dict[str, dict[str, str]] = {
     "/": {"prefix": "a", "plan": "", "status": "active"},
     "/activity": {"account": "{id}", "action": ""},
+    "/keys": {"shown": "awx_...x4f2"},
     "/account/plan": {"plan": "growth", "max_keys": "7"},
     "/account/temporary": {"times": "2", "limits": "", "ends": "24-hours", "until": ""},
     "/account/temporary/end": {},

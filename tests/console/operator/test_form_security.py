@@ -102,7 +102,7 @@ def test_token_of_customers_console(client: OperatorClient, site: Site, acted: A
     """A token that the customer's console signs with the same secret, for the very same form, is refused."""
     acted(path)
     fields, before = client.fields(path), account(site, client)
-    action = {"/": "find", "/activity": "find_activity"}.get(path, path.rpartition("/")[2])
+    action = {"/": "find", "/activity": "find_activity", "/keys": "find_key"}.get(path, path.rpartition("/")[2])
     forged = token_of(CUSTOMERS.signer, client, site, action, path)
     control = token_of(site.operator_console._kind.signer, client, site, action, path)
 

@@ -16,6 +16,7 @@ from awx_ratelimit.console.operator.account_pages import AccountPages
 from awx_ratelimit.console.operator.context import OperatorContext
 from awx_ratelimit.console.operator.explain_page import ExplainPage
 from awx_ratelimit.console.operator.identity import Operator, OperatorRequest
+from awx_ratelimit.console.operator.key_search import KeySearch
 from awx_ratelimit.console.operator.report_pages import ReportPages
 from awx_ratelimit.console.operator.routes import EXPLAIN_ROUTES, OPERATOR_ROUTES
 from awx_ratelimit.console.page_request import Settings
@@ -91,6 +92,7 @@ class OperatorConsole(SecuredPages):
             **AccountList(context, forms).handlers,
             **pages.handlers,
             **AccountForms(context, forms, pages).handlers,
+            **KeySearch(context, forms).handlers,
             **ReportPages(context, forms).handlers,
         }
         routes = OPERATOR_ROUTES

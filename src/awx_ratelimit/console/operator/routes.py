@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 OperatorAction = Literal[
-    "accounts", "find", "account", "live", "plan_form", "set_plan", "temporary_form", "set_temporary", "end_temporary",
-    "overrides_form", "set_overrides", "suspension", "suspend", "resume", "shadow", "activity",
-    "find_activity", "explain_form", "explain", "asset",
+    "accounts", "find", "keys", "find_key", "account", "live", "plan_form", "set_plan", "temporary_form",
+    "set_temporary", "end_temporary", "overrides_form", "set_overrides", "suspension", "suspend", "resume", "shadow",
+    "activity", "find_activity", "explain_form", "explain", "asset",
 ]  # fmt: skip
 Routes = Sequence[tuple[str, Mapping[str, OperatorAction]]]
 _ACCOUNTS: Final[Mapping[str, OperatorAction]] = {"GET": "accounts", "POST": "find"}
@@ -14,6 +14,7 @@ _ACCOUNTS: Final[Mapping[str, OperatorAction]] = {"GET": "accounts", "POST": "fi
 OPERATOR_ROUTES: Final[Routes] = (
     ("", _ACCOUNTS),
     ("/", _ACCOUNTS),
+    ("/keys", {"GET": "keys", "POST": "find_key"}),
     ("/account", {"GET": "account"}),
     ("/account/live", {"GET": "live"}),
     ("/account/plan", {"GET": "plan_form", "POST": "set_plan"}),

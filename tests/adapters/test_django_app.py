@@ -12,6 +12,7 @@ from tests.adapters.django_site import ENTRY, Site
 
 from awx_ratelimit import Limiter, MemoryBackend, Plan, open_async_backend, open_backend
 from awx_ratelimit.adapters.django import DjangoUser
+from awx_ratelimit.keys import KeyFormat
 from awx_ratelimit.testing import ManualClock
 
 APP = "awx_ratelimit.adapters.django"
@@ -106,6 +107,17 @@ def test_show_and_reset(backend: MemoryBackend) -> None:
     assert shown == ["minute: 59 of 60 left, full again in 1 second", "concurrent: 4 of 5 left"]
     assert run(settings(backend), "reset", "user_7") == "usage reset\n"
     assert run(settings(backend), "show", "user_7").splitlines()[0] == "minute: 60 of 60 left"
+
+
+@pytest.mark.parametrize("command", ["show", "reset"])
+def test_key_as_subject(backend: MemoryBackend, command: str) -> None:
+    """A key as an argument is refused, because other users can read command lines, and is not repeated."""
+    key = KeyFormat().new().reveal()
+
+    with pytest.raises(CommandError, match=r"^subject: contains an API key; write the subject") as raised:
+        run(settings(backend), command, key)
+
+    assert key not in str(raised.value)
 
 
 def test_show_on_a_host(tmp_path: Path) -> None:

@@ -49,6 +49,17 @@ def test_error(run: Run, arguments: tuple[str, ...], message: str) -> None:
     assert "hidden" not in ran.err, ran.err
 
 
+def test_link(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error names the page about it, and links to it if AWX_DOCS_URL is the address of a site."""
+    arguments = ("keys", "create", "n", "--account", "a", "--database", "sqlite://")
+    named = run(*arguments)
+    monkeypatch.setenv("AWX_DOCS_URL", "https://docs.example.com")
+    linked = run(*arguments)
+
+    assert named.err.endswith("See docs/errors.md#account_not_found\n")
+    assert linked.err.endswith("See https://docs.example.com/errors/#account_not_found\n")
+
+
 def test_installed_command(tmp_path: Path) -> None:
     """The installed command reads its settings from the environment."""
     ran = subprocess.run(

@@ -60,10 +60,27 @@ class TestCreate:
         assert service.accounts.get("new").plan == "growth"
 
     def test_existing_account(self, keys: Run, service: KeyService) -> None:
-        """--plan does not change an existing account."""
-        keys("create", "n", "--account", "acme", "--plan", "growth")
+        """--plan does not change an existing account: another plan is an error, and no key is created."""
+        service.accounts.create("other")
+        ran = keys("create", "n", "--account", "acme", "--plan", "growth")
+        default = keys("create", "n", "--account", "other", "--plan", "growth")
 
+        assert ran.status == 2
+        assert ran.out == ""
+        assert ran.err == (
+            "error: --plan: the account 'acme' has the plan 'starter'; omit --plan, or change it for all its keys "
+            "with: awx-ratelimit accounts plan acme growth\n"
+        )
+        assert "the account 'other' has the default plan; omit --plan" in default.err
         assert service.accounts.get("acme").plan == "starter"
+        assert service.list("acme").total == 0
+
+    def test_same_plan(self, keys: Run, service: KeyService) -> None:
+        """The plan that the account has is no error, so a script can be run again."""
+        ran = keys("create", "n", "--account", "acme", "--plan", "starter")
+
+        assert ran.status == 0
+        assert service.list("acme").total == 1
 
     def test_prefix_and_pepper(
         self, keys: Run, store: KeyStore, service: KeyService, monkeypatch: pytest.MonkeyPatch
@@ -125,6 +142,31 @@ class TestRotateAndRevoke:
         assert ran.err == f"revoked {key.id}\n"
         assert again.status == 2
         assert service.list("acme").total == 0
+
+    def test_without_an_account(self, keys: Run, service: KeyService) -> None:
+        """Without --account, the commands find the account of the key."""
+        service.accounts.create("other")
+        old = service.create("other", "n").key
+        rotated = keys("rotate", old.id, "--json")
+        revoked = keys("revoke", rotated.json["id"])
+
+        assert rotated.json["account_id"] == "other"
+        assert revoked.status == 0
+        assert service.events("other").items[0].action == "key.revoked"
+
+    @pytest.mark.parametrize("command", ["rotate", "revoke"])
+    def test_unknown_key_without_an_account(self, keys: Run, service: KeyService, command: str) -> None:
+        """The error says how to find a key, and what is known of a revoked one."""
+        revoked = service.create("acme", "n").key
+        service.revoke("acme", revoked.id)
+        missing = [keys(command, one).err for one in ("key_0123456789abcdef", revoked.masked)]
+
+        assert missing[0].startswith(
+            "error: no key of this store has the ID 'key_0123456789abcdef'; look it up with: awx-ratelimit keys find "
+        )
+        assert missing[1].startswith(f"error: no key of this store has the ID '{revoked.masked}'; look it up with: ")
+        assert keys(command, revoked.id).err.startswith(f"error: the key {revoked.id} of 'acme' was revoked at 20")
+        assert keys(command, KEY).status == 2
 
     @pytest.mark.parametrize("command", ["rotate", "revoke"])
     def test_unknown_key(self, keys: Run, service: KeyService, command: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Run
 
-from awx_ratelimit import Budget, Limiter, PlanTable
+from awx_ratelimit import Budget, Limiter, PlanTable, Request, StaticKeys
 from awx_ratelimit.backends.open import open_backend
-from awx_ratelimit.keys import KeyService
+from awx_ratelimit.keys import KeyFormat, KeyService
 
 PLANS = """
 [plans.starter]
@@ -122,3 +122,75 @@ def test_shared_use(run: Run, service: KeyService, database: str, url: str, tmp_
 
     assert ran.json["account"] == "acme"
     assert [one["used"] for one in ran.json["limits"]] == [1, 1]
+
+
+@pytest.fixture
+def used(url: str, service: KeyService) -> str:
+    """A key that the key store has, with one request in the host file."""
+    created = service.create("acme", "n")
+    limiter = Limiter(open_backend(url))
+    limiter.release(limiter.acquire(created.key.id, PlanTable.default().plans[0]))
+    limiter.close()
+    return created.secret.reveal()
+
+
+def test_whole_key(run: Run, service: KeyService, database: str, url: str, used: str) -> None:
+    """'-' reads a whole key from standard input. Its subject is printed, and the key is not."""
+    [key] = service.list("acme").items
+    words = ("-", "--backend", url, "--database", database)
+    before = run("usage", *words, stdin=f"{used}\n".encode())
+    ran = run("reset", *words, stdin=used.encode())
+    after = run("usage", key.id, "--backend", url, "--json").json
+
+    assert before.status == 0
+    assert before.err == f"subject: {key.id}\n"
+    assert ran.err == f"subject: {key.id}\nusage reset\n"
+    assert used not in before.out + before.err + ran.out + ran.err
+    assert {one["used"] for one in after["limits"]} == {0}
+
+
+def test_unknown_whole_key(run: Run, service: KeyService, database: str, url: str) -> None:
+    """A key that the store does not have is an error on one line, which does not repeat it."""
+    text = KeyFormat().new().reveal()
+    ran = run("usage", "-", "--backend", url, "--database", database, stdin=text.encode())
+
+    assert ran.status == 2
+    assert ran.err.startswith("error: this store does not have the key; check --database; omit it for a key in Static")
+    assert text not in ran.err
+
+
+def test_static_key(run: Run, url: str) -> None:
+    """Without a key store, a whole key has the subject that StaticKeys gives it."""
+    caller = StaticKeys({"awx_example_key": "starter"})(
+        Request("GET", "/", None, lambda name: [b"awx_example_key"] if name == b"x-api-key" else [])
+    )
+    assert caller is not None
+    ran = run("usage", "-", "--backend", url, "--json", stdin=b"awx_example_key")
+
+    assert ran.json["subject"] == caller.subject
+    assert ran.err.startswith(f"subject: {caller.subject}\n")
+
+
+@pytest.mark.parametrize("command", ["usage", "reset"])
+def test_key_as_argument(run: Run, url: str, used: str, command: str) -> None:
+    """A whole key as an argument is refused, because other users can read command lines, and is not repeated."""
+    ran = run(command, used, "--backend", url)
+    account = run("usage", "alice", "--account", used, "--backend", url)
+
+    assert (ran.status, account.status) == (2, 2)
+    assert ran.out + account.out == ""
+    assert ran.err == "error: SUBJECT: contains an API key; write '-', and give the key on standard input\n"
+    assert account.err.startswith("error: --account: contains an API key; remove it")
+    assert used[4:30] not in ran.err + account.err
+
+
+def test_nothing_recorded(run: Run, url: str, used: str) -> None:
+    """For a subject without usage, a line says that nothing is recorded, and where its name comes from."""
+    unknown, known = run("usage", "alice", "--backend", url), run("usage", "-", "--backend", url, stdin=b"x")
+
+    assert unknown.status == 0
+    assert unknown.err == (
+        "note: nothing is recorded for 'alice': it has made no requests lately, or your app names it otherwise. "
+        "See docs/identify.md#the-name-of-a-subject\n"
+    )
+    assert "nothing is recorded for 'key_" in known.err

@@ -6,10 +6,9 @@ import typer
 
 from awx_ratelimit.cli import output
 from awx_ratelimit.cli.key_stores import Database, Json, open_service
-from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin
+from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin, refuse_key_argument
 from awx_ratelimit.errors import KeyNotFound
 from awx_ratelimit.keys.models import TracedKey
-from awx_ratelimit.keys.validation import refuse_key
 from awx_ratelimit.runtime.clock import rfc3339
 
 ShownKey = Annotated[
@@ -33,7 +32,7 @@ def find(shown: ShownKey, *, database: Database, json: Json = False) -> None:
             key = service.operator.keys.of_text(key_from_stdin("SHOWN"))
             found = () if key is None else (key,)
         else:
-            refuse_key(shown, "SHOWN", remedy="write '-', and give the key on standard input")
+            refuse_key_argument(shown, "SHOWN")
             found = service.operator.keys.shown_as(shown)
     if not found:
         raise KeyNotFound("no key of this store is shown so", remedy="check --database, and that it is a key of yours")

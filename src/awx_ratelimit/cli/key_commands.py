@@ -16,6 +16,7 @@ from awx_ratelimit.cli.key_stores import (
     AccountId,
     Database,
     Json,
+    KeyAccountId,
     OneAccountId,
     Plans,
     actor_name,
@@ -25,6 +26,7 @@ from awx_ratelimit.cli.key_stores import (
 )
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest, KeyNotFound
 from awx_ratelimit.keys import Account, ApiKey, CreatedKey
+from awx_ratelimit.keys.format import is_key_id
 from awx_ratelimit.keys.json_fields import account_fields
 from awx_ratelimit.keys.models import Page
 from awx_ratelimit.keys.validation import GRACE_SECONDS, refuse_key
@@ -49,7 +51,10 @@ Overrides = Annotated[
     ),
 ]
 NewAccountPlan = Annotated[
-    str | None, typer.Option(help="Create the account with this plan if the account does not exist.")
+    str | None,
+    typer.Option(
+        help="Create the account with this plan if the account does not exist. An error if it has another plan."
+    ),
 ]
 ExpiresInDays = Annotated[int | None, typer.Option(help="Days until the key expires. Default: never.")]
 GraceSeconds = Annotated[int, typer.Option(help="Seconds for which the old key stays valid.")]
@@ -73,7 +78,7 @@ def create(
     """Create a key and print it. It is shown only once."""
     with open_service(database, prefix, plans, may_create=True) as service:
         if plan is not None:
-            service.accounts.ensure(account, plan=plan, actor=actor_name())
+            _ensure_account(service, account, plan)
         try:
             created = service.create(account, name, expires_in_days=expires_in_days, actor=actor_name())
         except AccountNotFound as error:
@@ -94,24 +99,23 @@ def list_keys(*, account: AccountId, database: Database, json: Json = False) -> 
 def rotate(
     key_id: KeyId,
     *,
-    account: AccountId,
+    account: KeyAccountId = None,
     database: Database,
     grace_seconds: GraceSeconds = GRACE_SECONDS,
     prefix: Prefix = "awx_",
     json: Json = False,
 ) -> None:
     """Create a replacement for a key and print it. The old key expires after the grace period."""
-    with open_service(database, prefix) as service, _named_key(service, account, key_id):
-        _print_created(
-            service.rotate(account, key_id, grace_period_seconds=grace_seconds, actor=actor_name()), json=json
-        )
+    with open_service(database, prefix) as service, _owner_of(service, key_id, account) as owner:
+        created = service.rotate(owner, key_id, grace_period_seconds=grace_seconds, actor=actor_name())
+        _print_created(created, json=json)
 
 
 @keys.command()
-def revoke(key_id: KeyId, *, account: AccountId, database: Database, json: Json = False) -> None:
+def revoke(key_id: KeyId, *, account: KeyAccountId = None, database: Database, json: Json = False) -> None:
     """Revoke a key. Takes effect everywhere within a second."""
-    with open_service(database) as service, _named_key(service, account, key_id):
-        service.revoke(account, key_id, actor=actor_name())
+    with open_service(database) as service, _owner_of(service, key_id, account) as owner:
+        service.revoke(owner, key_id, actor=actor_name())
     if json:
         output.print_json({"revoked": key_id})
     else:
@@ -159,19 +163,35 @@ def set_overrides(
     _print_account(changed, f"{changed.id} has {'new overrides' if changed.overrides else 'no overrides'}", json=json)
 
 
+def _ensure_account(service: "KeyService", account: str, plan: str) -> None:
+    """Create the account, unless it exists. Raises InvalidKeyRequest if it has another plan."""
+    found = service.accounts.ensure(account, plan=plan, actor=actor_name())
+    if found.plan != plan:
+        has = "the default plan" if found.plan is None else f"the plan {found.plan!r}"
+        remedy = f"omit --plan, or change it for all its keys with: awx-ratelimit accounts plan {account} {plan}"
+        raise InvalidKeyRequest(f"the account {account!r} has {has}", remedy=remedy, field="--plan")
+
+
 @contextmanager
-def _named_key(service: "KeyService", account: str, key_id: str) -> Iterator[None]:
-    """Errors for a key that the account does not have say what is known of it."""
-    existing_account(service, account)
+def _owner_of(service: "KeyService", key_id: str, account: str | None) -> Iterator[str]:
+    """The account of a key. Errors for a key that it does not have say what is known of the key."""
+    refuse_key(key_id, "key_id", remedy="write the ID of the key, such as key_3fPq...")
+    owner = _found_owner(service, key_id) if account is None else existing_account(service, account).id
     try:
-        yield
+        yield owner
     except KeyNotFound as error:
-        remedy = f"list the keys with: awx-ratelimit keys list --account {account}"
-        raise KeyNotFound(_missing_key(service, account, key_id), remedy=remedy) from error
+        remedy = f"list the keys with: awx-ratelimit keys list --account {owner}"
+        raise KeyNotFound(_missing_key(service, owner, key_id), remedy=remedy) from error
+
+
+def _found_owner(service: "KeyService", key_id: str) -> str:
+    for found in service.operator.keys.shown_as(key_id) if is_key_id(key_id) else ():
+        return found.key.account_id
+    remedy = "look it up with: awx-ratelimit keys find awx_...x4f2"
+    raise KeyNotFound(f"no key of this store has the ID {key_id!r}", remedy=remedy)
 
 
 def _missing_key(service: "KeyService", account: str, key_id: str) -> str:
-    refuse_key(key_id, "key_id", remedy="write the ID of the key, such as key_3fPq...")
     with suppress(InvalidKeyRequest):
         for one in service.operator.keys.shown_as(key_id):
             if one.key.account_id == account and one.revoked_at is not None:

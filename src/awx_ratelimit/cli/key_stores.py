@@ -26,6 +26,9 @@ Database = Annotated[
     str, typer.Option(envvar="AWX_DATABASE", help="Key store: a path, sqlite:///path or postgresql://user@host/name.")
 ]
 AccountId = Annotated[str, typer.Option(help="Account that owns the keys.")]
+KeyAccountId = Annotated[
+    str | None, typer.Option("--account", help="Account that owns the key. Default: the one that has it.")
+]
 OneAccountId = Annotated[str | None, typer.Option("--account", help="List only this account. Default: all accounts.")]
 Plans = Annotated[str | None, typer.Option(envvar="AWX_PLANS", help="Plan table (TOML) that must contain the plan.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -4,7 +4,7 @@ A backend's URL may contain a password, so it can come from the environment (AWX
 use the current user's own file on this host.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -15,15 +15,17 @@ import typer
 from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output, plan_words
-from awx_ratelimit.cli.stored_callers import StoreOfCallers, caller_of
+from awx_ratelimit.cli.stored_callers import StoreOfCallers, Subject, caller_of, named_subject
 from awx_ratelimit.core import durations
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, Budget, own_account, scoped_name
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import REQUESTS
 from awx_ratelimit.core.usage import Usage
+from awx_ratelimit.keys.validation import refuse_key
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.runtime.compiled import IS_COMPILED
+from awx_ratelimit.runtime.documentation import page
 
 FOUND = 1
 
@@ -38,9 +40,19 @@ BackendUrl = Annotated[str | None, typer.Argument(envvar="AWX_BACKEND", help=_BA
 PlanFile = Annotated[Path, typer.Argument(help="Plan table (TOML).")]
 PlanName = Annotated[str | None, typer.Option(help="Plan of the subject. Default: the table's default plan.")]
 Plans = Annotated[Path | None, typer.Option(envvar="AWX_PLANS", help="Plan table (TOML). Default: the built-in plans.")]
+
+
+def _no_key(account: str | None) -> str | None:
+    refuse_key(account or "", "--account")
+    return account
+
+
 Account = Annotated[
     str | None,
-    typer.Option(help="Account that owns the subject. Its shared limits and overrides apply, and are printed first."),
+    typer.Option(
+        help="Account that owns the subject. Its shared limits and overrides apply, and are printed first.",
+        callback=_no_key,
+    ),
 ]
 NoAccount = Annotated[
     bool,
@@ -59,15 +71,6 @@ _NO_URL = Finding(
     "no URL was given, so this is your own file",
     "name the backend of your app, or set AWX_BACKEND",
 )
-
-
-def _not_empty(subject: str) -> str:
-    if not subject:
-        raise typer.BadParameter("expected a subject, got an empty string; pass the subject of your app's Caller")
-    return subject
-
-
-Subject = Annotated[str, typer.Argument(help="Subject that your app gives the caller.", callback=_not_empty)]
 
 
 @plans.callback()
@@ -107,11 +110,12 @@ def usage(
     With --account, print first what all keys of its account have used of the limits that they share. With --no-account,
     print first what the subject has used of these limits for itself alone, because its key belongs to no account. With
     --database, the subject may be the ID of a key, and the limits are those that its account has in the key store.
+    A line on stderr says so if nothing is recorded for the subject.
     """
     if account is not None and no_account:
         raise typer.BadParameter("expected one of --account and --no-account, got both", param_hint="--account")
     table = PlanTable.from_toml(plans) if plans else PlanTable.default()
-    caller = caller_of(database, subject, account, plan)
+    caller = caller_of(database, named_subject(subject, database), account, plan)
     chosen, subject, account = table.resolve(caller), caller.subject, caller.account
     # Where the store names the account, the plan may share no limit among its keys.
     shares = chosen.account is not None or database is None
@@ -123,6 +127,7 @@ def usage(
         measure for each in (chosen, *(budget.plan for budget in shared)) for measure in plan_words.measures(each)
     ]
     pairs = sorted(zip(usages, measures, strict=True), key=lambda pair: pair[0].scope is None)
+    _note_unknown(subject, usages)
     if json:
         whose = {"subject": subject} if account is None else {"subject": subject, "account": account}
         output.print_json({**whose, "limits": [_usage_fields(one, measure) for one, measure in pairs]})
@@ -140,6 +145,7 @@ def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None, dat
     To reset what all keys of an account share, pass the account as the subject, with --scope account. With --database,
     the subject may be the ID of a key: a rotated key and its successors share their usage.
     """
+    subject = named_subject(subject, database)
     counted = caller_of(database, subject).subject
     with _limiter(backend) as limiter:
         limiter.reset(counted, scope=scope)
@@ -183,6 +189,16 @@ def _account_budget(account: str | None, subject: str, plan: Plan) -> Budget:
     if account is None:
         return own_account(subject, plan.account)
     return Budget(account, plan.account, ACCOUNT_SCOPE)
+
+
+def _note_unknown(subject: str, usages: Iterable[Usage]) -> None:
+    """Say so if nothing is recorded for `subject`: its name may be wrong."""
+    own = [one for one in usages if one.scope is None]
+    if own and all(one.remaining == one.capacity for one in own):
+        output.say(
+            f"note: nothing is recorded for {subject!r}: it has made no requests lately, or your app names it "
+            f"otherwise. See {page('identify', 'the-name-of-a-subject')}"
+        )
 
 
 def _usage_fields(one: Usage, measure: str) -> dict[str, object]:

@@ -6,9 +6,15 @@ from typing import Final
 import typer
 
 from awx_ratelimit.http.identity.identifiers import MAX_KEY_BYTES
+from awx_ratelimit.keys.validation import refuse_key
 
 #: What stands for the key in the command line.
 STDIN: Final = "-"
+
+
+def refuse_key_argument(text: str, option: str) -> None:
+    """Raise InvalidKeyRequest, which names `option`, if `text` contains a key."""
+    refuse_key(text, option, remedy=f"write {STDIN!r}, and give the key on standard input")
 
 
 def key_from_stdin(option: str) -> str:

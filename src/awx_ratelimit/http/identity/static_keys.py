@@ -25,6 +25,11 @@ _KEY_PREFIX = "awx_"
 _is_key = re.compile(rb"[!-+\--~]{1,%d}" % MAX_KEY_BYTES).fullmatch
 
 
+def subject_of(key: bytes) -> str:
+    """The subject of a key: derived from its digest, so no key appears in logs or backends."""
+    return f"key_{blake2s(key).hexdigest()[:32]}"
+
+
 class StaticKeys:
     """Identifies callers by a fixed mapping of API keys. Each value is the name of a plan, a Plan or a Caller.
 
@@ -63,8 +68,8 @@ class StaticKeys:
                 raise InvalidLimit(
                     f"StaticKeys: key {number}: expected 1 to 128 visible ASCII characters except the comma"
                 )
-            digest = blake2s(text).digest()
-            self._callers[digest] = value if isinstance(value, Caller) else Caller(f"key_{digest.hex()[:32]}", value)
+            caller = value if isinstance(value, Caller) else Caller(subject_of(text), value)
+            self._callers[blake2s(text).digest()] = caller
 
     def __call__(self, request: Request) -> Caller | None:
         """The caller of the request's key, None without a key. Raises KeyRefused for an unknown key."""

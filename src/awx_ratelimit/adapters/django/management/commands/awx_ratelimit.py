@@ -11,7 +11,8 @@ from awx_ratelimit.core import durations
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import escape_unprintable
-from awx_ratelimit.errors import BackendUnavailable, InvalidLimit
+from awx_ratelimit.errors import BackendUnavailable, InvalidKeyRequest, InvalidLimit
+from awx_ratelimit.keys.validation import refuse_key
 from awx_ratelimit.limiter_sync import Limiter
 
 
@@ -40,6 +41,7 @@ class Command(BaseCommand):
                 return
             if not subject:
                 raise CommandError("subject: expected a subject such as user_7, got an empty string")
+            refuse_key(subject, "subject", remedy="write the subject that your app gives the caller, such as user_7")
             resolved = found.plans.resolve(Caller(subject, plan))
             with found.opened_to_look() as limiter:
                 if action == "show":
@@ -47,7 +49,7 @@ class Command(BaseCommand):
                 else:
                     limiter.reset(subject)
                     self._print("usage reset")
-        except (ImproperlyConfigured, InvalidLimit) as error:
+        except (ImproperlyConfigured, InvalidKeyRequest, InvalidLimit) as error:
             raise CommandError(str(error)) from error
         except BackendUnavailable as error:
             raise CommandError(f"the backend is unavailable: {error}") from error

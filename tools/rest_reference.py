@@ -77,8 +77,8 @@ def _answered(call: Mapping[str, Any]) -> Iterator[str]:
     if content is None:
         yield f"Status {status}, without a body.\n"
     else:
-        csv = " Or CSV, with `format=csv`." if "text/csv" in response["content"] else ""
-        yield f"Status {status}, with {_link(content['schema']['$ref'])}:{csv}\n"
+        csv = ", or as CSV with `format=csv`" if "text/csv" in response["content"] else ""
+        yield f"Status {status}, with {_link(content['schema']['$ref'])}{csv}:\n"
         yield f"```json\n{json.dumps(content['example'], indent=2)}\n```\n"
     errors = [status for status in sorted(call["responses"]) if status >= "300"]
     yield f"Errors: {', '.join(errors)}.\n"

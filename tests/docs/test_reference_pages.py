@@ -11,6 +11,7 @@ from awx_ratelimit import errors
 from awx_ratelimit.backends import open as opening
 from awx_ratelimit.backends.redis import url
 from awx_ratelimit.http import error_responses
+from awx_ratelimit.loadtest import run_config
 
 CODES = [error_responses.EXCEEDED, *error_responses._ERRORS]
 _OF_EXCEPTIONS = {getattr(each, "code", None) for each in vars(errors).values() if isinstance(each, type)}
@@ -81,3 +82,11 @@ def test_laws() -> None:
     assert [
         int(number) for number in re.findall(r"^(\d+)\. \*\*", text_of("docs/reference/laws.md"), re.MULTILINE)
     ] == laws
+
+
+def test_profiles() -> None:
+    """The page about load tests has each profile, in the order in which they run."""
+    table = prose("docs/load-testing.md").split("| profile | what it sends |")[1].split("\n\n")[0]
+    rows = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `")]
+
+    assert re.findall(r"`(\w+)`", "".join(rows)) == [*run_config.PROFILES, run_config.SOAK]

@@ -10,7 +10,17 @@ from tests.browser.chromium import axe_violations, chromium
 from tests.docs_site.static_server import serving
 
 pytestmark = pytest.mark.full
-PAGES = ["", "tutorial/", "gate/", "errors/", "reference/limiters/", "reference/cli/", "capacity/"]
+PAGES = [
+    "",
+    "tutorial/",
+    "gate/",
+    "errors/",
+    "examples/",
+    "reference/limiters/",
+    "reference/rest/",
+    "reference/cli/",
+    "capacity/",
+]
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,9 @@ distributions: .venv-dist/.ready compiler
 	.venv-dist/bin/python -m tools.release dist $(if $(CI)$(COMPLETE),--complete)
 
 # All tests that `make test` runs, on the wheel of `make distributions` that pip chooses for this Python: the compiled one.
+# SELECT= adds those of `make test-full`.
 test-compiled: export TMPDIR := $(or $(TMPDIR),$(SHM),/tmp)
-test-compiled: .venv-compiled/.ready servers uwsgi axe-core
+test-compiled: .venv-compiled/.ready servers uwsgi axe-core $(if $(SELECT),,mod_wsgi)
 	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall --no-index --find-links dist awx-ratelimit
 	.venv-compiled/bin/python -c 'import awx_ratelimit.runtime.compiled as form; assert form.IS_COMPILED, form.__file__'
 	.venv-compiled/bin/python -m pytest --numprocesses auto $(SELECT)

@@ -361,12 +361,12 @@ def test_part_of_a_failed_claim_is_given_back(
     redis_cluster: Cluster, open_limiter: OpenLimiter, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If a later server fails, what a claim has charged before is given back, even after its slot has moved."""
-    limiter = open_limiter(redis_cluster.url, timeout_ms=200)
-    first, later = on(redis_cluster, limiter, 0)[0], on(redis_cluster, limiter, 2)[0]
+    limiter, patient = open_limiter(redis_cluster.url, timeout_ms=200), open_limiter(redis_cluster.url)
+    first, later = on(redis_cluster, patient, 0)[0], on(redis_cluster, patient, 2)[0]
     budgets = Budget(first, PLAN), Budget(later, PLAN, "service")
-    open_claim = limiter.claim_jointly(joint_claim(budgets, 5, declared=True))
+    open_claim = patient.claim_jointly(joint_claim(budgets, 5, declared=True))
     with (
-        migrating(redis_cluster, slot_of(limiter, first)),
+        migrating(redis_cluster, slot_of(patient, first)),
         stopped(redis_cluster.primaries[2]),
         caplog.at_level(logging.WARNING, "awx_ratelimit"),
     ):
@@ -374,8 +374,8 @@ def test_part_of_a_failed_claim_is_given_back(
             limiter.claim_jointly(joint_claim(budgets, 7))
         tried = eventually(lambda: "leases cannot be released or renewed" in caplog.text, expected=True)
 
-    given_back = eventually(lambda: left(limiter, first), (1, 5))
-    limiter.give_back(open_claim)
+    given_back = eventually(lambda: left(patient, first), (1, 5))
+    patient.give_back(open_claim)
     assert tried is True
     assert given_back == (1, 5)
 

@@ -59,7 +59,9 @@ from importlib import import_module
 
 class OnlyBase:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] not in base and name.partition(".")[0] not in sys.stdlib_module_names:
+        # A compiled wheel has a module of its own, "..._mypyc", for what its modules share.
+        top = name.partition(".")[0]
+        if top not in base and top not in sys.stdlib_module_names and not top.endswith("__mypyc"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 base = json.loads(sys.argv[1])

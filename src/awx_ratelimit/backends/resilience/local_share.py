@@ -2,8 +2,9 @@
 
 With W processes, each gets 1/W of every limit, rounded up, so together they exceed a limit by at most one token each.
 The burst of a share holds at least the largest claim, or that claim could never be allowed. It never exceeds the burst
-of the plan. Clients may choose what a claim costs, so it grows in steps of a 64th of the smallest burst: a plan has 65
-different shares at most. The plan of every budget of a claim has a share.
+of the plan. Clients may choose what a claim costs, so it grows in steps: powers of two up to a 64th of the smallest
+burst, and then multiples of that. So a plan has 128 different shares at most. The plan of every budget of a claim has a
+share.
 """
 
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from awx_ratelimit.core.validation import set_fields
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.runtime.clock import WallClock
 
-#: So many steps lead to the burst of a plan. The layouts of shares are never freed.
+#: So many equal steps lead to the burst of a plan, after the powers of two. The layouts of shares are never freed.
 _STEPS: Final = 64
 
 
@@ -115,8 +116,8 @@ def _bursts(plan: Plan) -> dict[str, int]:
 
 
 def _in_steps(cost: int, burst: int) -> int:
-    step = -(-burst // _STEPS)
-    return -(-cost // step) * step
+    step, power = -(-burst // _STEPS), 1 << (cost - 1).bit_length()
+    return power if power < step else -(-cost // step) * step
 
 
 def _rate(rate: Rate, workers: int, cost: int) -> Rate:

@@ -19,23 +19,24 @@ from benchmarks.fleet.capacity import fleets, limits
 from benchmarks.fleet.costs import KINDS, PLACE, Costs, keep, load
 from benchmarks.fleet.outages import outages
 from benchmarks.fleet.quiet import MAX_OTHERS, wait_until_quiet
+from benchmarks.fleet.speed import Watch, watching
 from benchmarks.fleet.validate import TOLERANCE, Row, Validation
 
 PAGE = Path(__file__).parents[2] / "docs" / "capacity.md"
 
 
-def calibrate(patience_s: float) -> bool:
+def calibrate(patience_s: float, speed: Watch) -> bool:
     """Measure and keep the costs. Returns whether the machine was quiet."""
     measured: dict[str, Measured] = {}
     for kind in KINDS:
         while kind not in measured or (patience_s and measured[kind].others > MAX_OTHERS):
             patience_s = wait_until_quiet(patience_s)
-            measured[kind] = measure(kind)
+            measured[kind] = measure(kind, speed)
             print(
                 f"{kind}: measured, while other programs used {measured[kind].others:.0%} of this machine", flush=True
             )
         keep("costs", {kind: each.costs for kind, each in measured.items()})
-        keep("work_s", {kind: each.work_s for kind, each in measured.items()})
+        keep("piece_s", speed.piece_s)
         keep("others", {kind: round(each.others, 2) for kind, each in measured.items()})
     is_quiet = all(each.others <= MAX_OTHERS for each in measured.values())
     if not is_quiet:
@@ -43,11 +44,11 @@ def calibrate(patience_s: float) -> bool:
     return is_quiet
 
 
-def validate(patience_s: float) -> bool:
+def validate(patience_s: float, speed: Watch) -> bool:
     """Returns whether all predictions hold."""
     rows = []
     print("\n".join(_HEAD["validation"]))
-    for row in Validation(load(), json.loads(PLACE.read_text())["work_s"], patience_s).rows():
+    for row in Validation(load(), speed, patience_s).rows():
         print(row, flush=True)
         rows.append(row)
         keep("validation", [asdict(each) for each in rows])
@@ -56,7 +57,7 @@ def validate(patience_s: float) -> bool:
     return held == len(rows)
 
 
-def capacity(_: float) -> bool:
+def capacity(*_: object) -> bool:
     """Write the figures into the page."""
     costs = load()
     parts: dict[str, Iterable[str]] = {
@@ -116,7 +117,11 @@ def _write(name: str, figures: str) -> None:
     PAGE.write_text(f"{before}{begin}\n{figures}\n{end}{after}")
 
 
-COMMANDS: dict[str, Callable[[float], bool]] = {"calibrate": calibrate, "validate": validate, "capacity": capacity}
+COMMANDS: dict[str, Callable[[float, Watch], bool]] = {
+    "calibrate": calibrate,
+    "validate": validate,
+    "capacity": capacity,
+}
 _PATIENCE_S = 600.0
 
 
@@ -127,7 +132,9 @@ def main() -> None:
     for word in words:
         if word not in COMMANDS:
             raise SystemExit(f"command: expected one of {', '.join(COMMANDS)}, got {word!r}")
-    succeeded = [COMMANDS[word](numbers[0] if numbers else _PATIENCE_S) for word in words or COMMANDS]
+    piece_s = 0.0 if "calibrate" in (words or COMMANDS) else json.loads(PLACE.read_text())["piece_s"]
+    with watching(piece_s) as speed:
+        succeeded = [COMMANDS[word](numbers[0] if numbers else _PATIENCE_S, speed) for word in words or COMMANDS]
     raise SystemExit(not all(succeeded))
 
 

@@ -10,6 +10,8 @@ import os
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
 from statistics import median
 from typing import TypeAlias
 
@@ -18,7 +20,7 @@ from benchmarks.fleet.costs import Costs, Linear, ServerCosts
 from benchmarks.fleet.quiet import Others
 from benchmarks.fleet.running import PLAN, RunningServer, also_of, limiter_at, remote_backend, running
 from benchmarks.fleet.scenario import Population
-from benchmarks.fleet.speed import work_s
+from benchmarks.fleet.speed import Watch
 from benchmarks.fleet.steady import TASKS, Used, client_line, pauses_s, server_line, spread, usage_of_calls
 from benchmarks.fleet.worker import Work
 
@@ -27,54 +29,56 @@ from awx_ratelimit.backends.base import LocalUsage
 
 _Act: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
 
-_ROUNDS = 100
+_ROUNDS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The costs of a kind, and of this machine meanwhile: its speed (see `speed`), and the share that others used."""
+    """The costs of a kind, and the share of this machine that others used meanwhile."""
 
     costs: Costs
-    work_s: float
     others: float
 
 
-def measure(kind: str) -> Measured:
+def measure(kind: str, speed: Watch) -> Measured:
     """Measure one of the kinds."""
     with running(kind) as server:
-        before_s, others = work_s(), Others(lambda: sum(os.times()[:4]) + server.total_s())
-        costs = asyncio.run(_costs(kind, server))
-        return Measured(costs, (before_s + work_s()) / 2, others.share())
+        others = Others(lambda: sum(os.times()[:4]) + server.total_s())
+        return Measured(asyncio.run(_costs(kind, server, speed)), others.share())
 
 
-async def _costs(kind: str, server: RunningServer) -> Costs:
+async def _costs(kind: str, server: RunningServer, speed: Watch) -> Costs:
     also = also_of(kind)
     # On a cluster, the budget of the service needs its own call.
     is_part = bool(also) and kind.startswith("redis cluster")
     also = () if is_part else also
     work = Work(server.url, 0.0, 0.0, SUBJECTS, 1, service=bool(also))
-    many = await usage_of_calls(server, work)
-    same = await usage_of_calls(server, replace(work, subjects=1), TASKS[1:])
-    part = await usage_of_calls(server, replace(work, subjects=1, scope="service"), TASKS[1:]) if is_part else []
+    many = await usage_of_calls(server, speed, work)
+    same = await usage_of_calls(server, speed, replace(work, subjects=1), TASKS[1:])
+    alone = replace(work, subjects=1, scope="service")
+    part = await usage_of_calls(server, speed, alone, TASKS[1:]) if is_part else []
+    locked = await usage_of_calls(server, speed, work, TASKS[-1:], connections=2) if "postgres" in kind else []
     return Costs(
-        client=await measure_client(server, also, client_line(many)),
-        server=await _server_costs(_RareCalls(server, also), many, same, part),
-        pauses_s=await pauses_s(server),
-        spread=await spread(server, also),
+        client=await measure_client(server, speed, also, client_line(many)),
+        server=await _server_costs(_RareCalls(server, speed, also), many, same, part, locked),
+        pauses_s=await pauses_s(server, speed),
+        spread=await spread(server, speed, also),
     )
 
 
 async def _server_costs(
-    rare: "_RareCalls", many: Sequence[Used], same: Sequence[Used], part: Sequence[Used]
+    rare: "_RareCalls", many: Sequence[Used], same: Sequence[Used], part: Sequence[Used], locked: Sequence[Used]
 ) -> ServerCosts:
     call, each_s = server_line(many), server_line(same).each_s
-    each_s = min(call.each_s, each_s)
+    each_s, waits_s = min(call.each_s, each_s), [used.server_s - call(round(used.claims)) for used in locked]
     costs = ServerCosts(
         call=Linear(call.fixed_s, each_s),
         record_s=(call.each_s - each_s) / _share_of_subjects(round(many[-1].claims)),
         release=Linear.fit(await rare.used_s(SIZES, rare.release, before=rare.claim)),
         heal_s=Linear.fit(await rare.used_s(SIZES, rare.heal)).each_s,
         connect_s=max(0.0, (await rare.used_s((1,), rare.claim, before=rare.disconnect))[1] - call(1)),
+        # Two busy connections wait for each other in every call.
+        lock_s=max([0.0, *waits_s]),
         part_s=server_line(part).each_s if part else 0.0,
     )
     await rare.close()
@@ -90,24 +94,26 @@ def _share_of_subjects(claims: int) -> float:
 class _RareCalls:
     """Measures a server by the processor time of its processes."""
 
-    def __init__(self, server: RunningServer, also: Sequence[Budget]) -> None:
+    def __init__(self, server: RunningServer, speed: Watch, also: Sequence[Budget]) -> None:
         self._server = server
+        self._speed = speed
         self._also = also
         self._limiter = limiter_at(server.url)
         self._held: list[Decision] = []
 
     async def used_s(self, sizes: Sequence[int], act: _Act, *, before: _Act | None = None) -> dict[float, float]:
         """The processor time of the server for one `act`, by its size, without what it does `before`."""
-        points: dict[int, list[float]] = {size: [] for size in sizes}
-        for number in range(_ROUNDS):
-            for size in sizes:
-                subjects = some_subjects(number, size)
-                if before:
-                    await before(subjects)
-                used = self._server.used_s()
-                await act(subjects)
-                points[size].append(self._server.used_since_s(used))
-        return {size: median(each) for size, each in points.items()}
+        numbers = count()
+
+        async def once_s(size: int) -> float:
+            subjects = some_subjects(next(numbers), size)
+            if before:
+                await before(subjects)
+            used = self._server.used_s()
+            await act(subjects)
+            return self._server.used_since_s(used)
+
+        return {size: median(await self._speed.times_s(_ROUNDS, partial(once_s, size))) for size in sizes}
 
     async def claim(self, subjects: Sequence[str]) -> None:
         """Claim, once for each subject."""

@@ -3,18 +3,21 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
 from statistics import median
 from typing import Any
 
 from benchmarks.fleet.costs import ClientCosts, Linear
 from benchmarks.fleet.running import PLAN, RunningServer, limiter_at, remote_backend
+from benchmarks.fleet.speed import Watch
 
 from awx_ratelimit import AsyncLimiter, Budget
 
 #: Below the size at which a batch is split in two.
 SIZES = (1, 2, 4, 16, 48)
 SUBJECTS = 1_000
-_ROUNDS, _WARM_UP = 60, 5
+_ROUNDS, _WARM_UP = 50, 5
 _STEPS = {"enter": ("begun", "prepared"), "send": ("prepared", "sent")}
 _STEPS |= {"read": ("sent", "resumed"), "leave": ("resumed", "left")}
 
@@ -77,30 +80,33 @@ async def claim_together(
     await asyncio.gather(*map(one, subjects))
 
 
-async def measure_client(server: RunningServer, also: Sequence[Budget], total: Linear) -> ClientCosts:
+async def measure_client(server: RunningServer, speed: Watch, also: Sequence[Budget], total: Linear) -> ClientCosts:
     """The costs of a process whose claims have these other budgets, and which take `total` together.
 
     A batch whose claims all begin at once shows the proportions of its steps.
     """
-    steps = {step: Linear.fit(points) for step, points in (await _steps(server, also)).items()}
+    steps = {step: Linear.fit(points) for step, points in (await _steps(server, speed, also)).items()}
     return ClientCosts(**steps, task_s=await _task_s()).with_total(total)
 
 
-async def _steps(server: RunningServer, also: Sequence[Budget]) -> dict[str, dict[float, float]]:
+async def _steps(server: RunningServer, speed: Watch, also: Sequence[Budget]) -> dict[str, dict[float, float]]:
     """What each step takes, by the size of the batch."""
-    limiter, stamps = limiter_at(server.url), Stamps()
+    limiter, stamps, numbers = limiter_at(server.url), Stamps(), count()
     await limiter.acquire("first", PLAN)
     watch(limiter, stamps)
-    taken: dict[str, dict[int, list[float]]] = {step: {size: [] for size in SIZES} for step in _STEPS}
-    for number in range(_ROUNDS + _WARM_UP):
-        for size in SIZES:
-            # A claim is sent at once if the one before was alone too.
-            for _ in range(1 + (size == 1)):
-                await claim_together(limiter, some_subjects(number, size), also, stamps)
-            for step, by_size in taken.items():
-                by_size[size].append(stamps.taken_s(step))
+
+    async def taken_s(size: int) -> dict[str, float]:
+        # A claim is sent at once if the one before was alone too.
+        for _ in range(1 + (size == 1)):
+            await claim_together(limiter, some_subjects(next(numbers), size), also, stamps)
+        return {step: stamps.taken_s(step) for step in _STEPS}
+
+    rounds = {size: (await speed.rounds(_ROUNDS + _WARM_UP, partial(taken_s, size)))[_WARM_UP:] for size in SIZES}
     await limiter.aclose()
-    return {step: {size: median(each[_WARM_UP:]) for size, each in by_size.items()} for step, by_size in taken.items()}
+    return {
+        step: {size: median(each[step] / slowness for each, slowness in done) for size, done in rounds.items()}
+        for step in _STEPS
+    }
 
 
 async def _task_s() -> float:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 from benchmarks.fleet.quiet import Others
 from benchmarks.fleet.running import RunningServer, used_s
+from benchmarks.fleet.speed import Watch
 from benchmarks.fleet.worker import Work
 
 _ROOT = Path(__file__).parents[2]
@@ -20,21 +22,32 @@ _START_S = 0.3
 #: Programs are still running when they are looked at.
 _EARLY_S = 0.1
 _PATIENCE_S = 60
+WINDOW_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A short time of a run: how many times longer than at full speed the cores took, and the times of its claims."""
+
+    slowness: float
+    took_s: list[float]
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What real processes did. `others` is the share of this machine that other programs used meanwhile."""
+    """What real processes did. `others` is the share of this machine that other programs used meanwhile.
 
-    claims_s: float
-    p50_s: float
-    p99_s: float
+    `admitted_s` has the times of all claims of watched subjects that were admitted.
+    """
+
     others: float
-    local: int
+    windows: list[Window]
     admitted_s: dict[int, list[float]]
 
 
-def observe(work: Work, processes: int, server: RunningServer, during: Sequence[tuple[float, int]] = ()) -> Observed:
+def observe(
+    work: Work, processes: int, server: RunningServer, speed: Watch, during: Sequence[tuple[float, int]] = ()
+) -> Observed:
     """Let so many processes do `work`. `during`: signals to the server, with the seconds after the begin."""
     programs = [_start(replace(work, seed=work.seed + 100 * number)) for number in range(processes)]
     begin_s = _begin(programs)
@@ -45,19 +58,21 @@ def observe(work: Work, processes: int, server: RunningServer, during: Sequence[
     time.sleep(work.seconds - _EARLY_S)
     others_share = others.share()
     done = [json.loads(program.communicate(timeout=_PATIENCE_S)[0]) for program in programs]
-    took_us = sorted(taken for each in done for taken in each["took_us"])
     admitted: dict[int, list[float]] = {}
     for each in done:
         for subject, times_s in each["admitted_s"].items():
             admitted.setdefault(int(subject), []).extend(times_s)
-    return Observed(
-        len(took_us) / work.seconds,
-        took_us[len(took_us) // 2] / 1e6,
-        took_us[len(took_us) * 99 // 100] / 1e6,
-        others_share,
-        sum(each["local"] for each in done),
-        admitted,
-    )
+    return Observed(others_share, _windows(begin_s + work.warm_up_s, work.seconds, done, speed), admitted)
+
+
+def _windows(from_s: float, seconds: float, done: Sequence[dict[str, Any]], speed: Watch) -> list[Window]:
+    begins_s = [from_s + number * WINDOW_S for number in range(int(seconds / WINDOW_S))]
+    windows = [Window(speed.slowness(each, each + WINDOW_S), []) for each in begins_s]
+    for begun_us, took_us in (pair for each in done for pair in each["taken_us"]):
+        number = int(begun_us / 1e6 / WINDOW_S)
+        if number < len(windows):
+            windows[number].took_s.append(took_us / 1e6)
+    return windows
 
 
 def _begin(programs: Sequence["subprocess.Popen[bytes]"]) -> float:

@@ -46,8 +46,6 @@ class Call:
     service: int = SERVICE
     #: The time of each of its two messages.
     message_s: float = 0.0
-    #: What PostgreSQL does between the begin and the commit.
-    work_s: float = 0.0
     #: The rows to lock that other calls may lock too. The last one is the next.
     rows: list[int] = field(default_factory=list)
 
@@ -175,7 +173,7 @@ class Redis(Server):
 
 
 class Postgres(Server):
-    """A process for each connection. A call locks its rows one after another, in one order, until it has committed.
+    """A process for each connection. A call locks its rows, in one order, before it decides, until it has committed.
 
     With a `service`, the row of that budget is locked first.
     """
@@ -190,34 +188,30 @@ class Postgres(Server):
         if not call.claims:
             self._run(self._work_s(call), partial(self._answer, call))
             return
-        call.work_s = self._work_s(call) - self._costs.call.fixed_s
         # The order of the rows has nothing to do with how often their subjects claim.
         call.rows = sorted({each.subject for each in call.claims if each.subject < LOCKED}, key=_order)
         if self._has_service:
             call.rows.append(call.service)
-        self._run(self._costs.call.fixed_s / 2, partial(self._lock_next, call, []))
+        # A part of the call is before it locks its rows, and a part is its commit.
+        self._run(self._costs.call.fixed_s / 2, partial(self._lock, call, []))
 
     def _forget_calls(self) -> None:
         self._locks.clear()
 
-    def _lock_next(self, call: Call, locked: list[int]) -> None:
-        """Lock the next row and decide its claims; commit after the last one."""
-        work_s = call.work_s
-        if not call.rows:
-            # Half of a call is before the first row, and half is its commit.
-            left_s = self._costs.call.fixed_s / 2 + (0.0 if locked else work_s)
-            self._run(left_s, partial(self._commit, call, locked))
-            return
-        # The other rows of the batch are decided in between.
-        work_s /= len(locked) + len(call.rows)
-        row = call.rows.pop()
-        locked.append(row)
-        decide = partial(self._run, work_s, partial(self._lock_next, call, locked))
-        if row in self._locks:
-            self._locks[row].append(partial(self._run, self._costs.lock_s, decide))
-        else:
+    def _lock(self, call: Call, locked: list[int]) -> None:
+        """Lock all rows, one after another, and then decide all claims."""
+        while call.rows:
+            row = call.rows.pop()
+            locked.append(row)
+            if row in self._locks:
+                self._locks[row].append(partial(self._wake_up, partial(self._lock, call, locked)))
+                return
             self._locks[row] = deque()
-            decide()
+        self._run(self._work_s(call) - self._costs.call.fixed_s / 2, partial(self._commit, call, locked))
+
+    def _wake_up(self, then: Callable[[], Any]) -> None:
+        """Go on after a wait: the program runs again as late as after a message, and looks for what has changed."""
+        self._simulation.after(self._message_s(), partial(self._run, self._costs.lock_s, then))
 
     def _commit(self, call: Call, locked: list[int]) -> None:
         for row in locked:

@@ -1,47 +1,113 @@
-"""How fast this machine is now: a virtual machine shares its host with others, and its speed changes within minutes."""
+"""How fast this machine is at any moment: ``python -m benchmarks.fleet.speed CORE FILE`` watches one core.
 
+The host of a virtual machine runs others on the same processors, which halve their speed for a tenth of a second or for
+minutes. So `Watch` lets each core do a small piece of work a hundred times a second, and all measured times are divided
+by how much longer these pieces took meanwhile.
+"""
+
+import asyncio
 import os
-import resource
-import socket
+import struct
+import subprocess
+import sys
 import time
-from statistics import median
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import fmean, median, quantiles
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
-#: A piece of work is some Python, and a message to another process and back, as a call is.
-_PIECES, _LOOPS, _MESSAGES = 9, 3_000, 50
-
-
-def work_s() -> float:
-    """The processor time of a fixed piece of work: the median of several."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        echo = os.fork()
-        if not echo:
-            ours.close()
-            _echo(theirs)
-        theirs.close()
-        pieces_s = [_piece_s(ours) for _ in range(_PIECES)]
-    before_s = _children_s()
-    os.waitpid(echo, 0)
-    return median(pieces_s) + (_children_s() - before_s) / _PIECES
+_T = TypeVar("_T")
+_LOOPS, _PAUSE_S = 1_000, 0.01
+_FIRST_S = 1.0
+#: A moment is as fast as the pieces of each core from so long before it until so long after it.
+_MARGIN_S = 2 * _PAUSE_S
+_PIECE = struct.Struct("dd")
+_FOLDER = Path(__file__).parents[2]
 
 
-def _piece_s(ours: socket.socket) -> float:
-    begin_s, kept = time.process_time(), dict[int, str]()
+class Watch:
+    """Knows how fast all cores were. `piece_s` is the processor time of a piece at full speed."""
+
+    def __init__(self, places: list[Path], piece_s: float) -> None:
+        self._places = places
+        self._read = [0] * len(places)
+        #: When each piece of each core ended, and its processor time.
+        self._pieces: list[list[tuple[float, float]]] = [[] for _ in places]
+        self.piece_s = piece_s
+
+    def slowness(self, begin_s: float, end_s: float) -> float:
+        """How many times longer than at full speed the cores took in this time of the monotonic clock, on average."""
+        return fmean(_usual_s(pieces, begin_s, end_s) for pieces in self._seen()) / self.piece_s
+
+    async def rounds(self, number: int, act: Callable[[], Awaitable[_T]]) -> list[tuple[_T, float]]:
+        """What `act` returned in so many rounds, each with the slowness meanwhile."""
+        done = list[tuple[float, float, _T]]()
+        for _ in range(number):
+            begin_s, result = time.monotonic(), await act()
+            done.append((begin_s, time.monotonic(), result))
+        await asyncio.sleep(_MARGIN_S + _PAUSE_S)
+        return [(result, self.slowness(begin_s, end_s)) for begin_s, end_s, result in done]
+
+    async def times_s(self, number: int, act: Callable[[], Awaitable[float]]) -> list[float]:
+        """The times that `act` returned in so many rounds, at full speed."""
+        return [took_s / slowness for took_s, slowness in await self.rounds(number, act)]
+
+    def _seen(self) -> list[list[tuple[float, float]]]:
+        """All pieces until now."""
+        for number, place in enumerate(self._places):
+            with place.open("rb") as file:
+                file.seek(self._read[number])
+                # Each piece is written by one system call, so it is whole.
+                self._pieces[number].extend(_PIECE.iter_unpack(file.read()))
+                self._read[number] = file.tell()
+        return self._pieces
+
+
+def _usual_s(pieces: list[tuple[float, float]], begin_s: float, end_s: float) -> float:
+    """The median of the pieces around this time. There are some, however late the core was."""
+    first, last = (bisect_left(pieces, (at_s,)) for at_s in (begin_s - _MARGIN_S, end_s + _MARGIN_S))
+    return median(took_s for _, took_s in pieces[max(0, first - 1) : last + 1])
+
+
+@contextmanager
+def watching(piece_s: float = 0.0) -> Iterator[Watch]:
+    """Watch the cores that this process may use, during a block.
+
+    Without a known `piece_s`, it is that of the fastest tenth of the pieces in the first second.
+    """
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        places = [Path(folder, str(core)) for core in os.sched_getaffinity(0)]
+        for place in places:
+            place.touch()
+            command = [sys.executable, "-m", "benchmarks.fleet.speed", place.name, str(place)]
+            program = stack.enter_context(subprocess.Popen(command, cwd=_FOLDER, stdin=subprocess.PIPE))
+            stack.callback(program.terminate)
+        begin_s = time.monotonic()
+        while time.monotonic() < begin_s + _FIRST_S or not all(place.stat().st_size for place in places):
+            time.sleep(_PAUSE_S)
+        first_s = [took_s for place in places for _, took_s in _PIECE.iter_unpack(place.read_bytes())]
+        yield Watch(places, piece_s or quantiles(first_s, n=10)[0])
+
+
+def main() -> None:
+    """Watch one core until the process that has started this one ends."""
+    os.sched_setaffinity(0, {int(sys.argv[1])})
+    parent = os.getppid()
+    with Path(sys.argv[2]).open("ab", buffering=0) as file:
+        while os.getppid() == parent:
+            file.write(_PIECE.pack(time.monotonic(), _piece_s()))
+            time.sleep(_PAUSE_S)
+
+
+def _piece_s() -> float:
+    begin_s, kept = time.thread_time(), dict[int, str]()
     for number in range(_LOOPS):
         kept[number % 100] = str(number)
-    for _ in range(_MESSAGES):
-        ours.send(b"ping")
-        ours.recv(4)
-    return time.process_time() - begin_s
+    return time.thread_time() - begin_s
 
 
-def _echo(theirs: socket.socket) -> None:
-    """Send back what comes, and end with the connection."""
-    while message := theirs.recv(4):
-        theirs.send(message)
-    os._exit(0)
-
-
-def _children_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+if __name__ == "__main__":
+    main()

@@ -1,23 +1,25 @@
 """Compares simulations with real runs on this machine: ``python -m benchmarks.fleet validate``.
 
 Processes and their server compete for the cores of this machine, so the simulation has these cores too. A run counts
-only if other programs used little of the machine meanwhile. It is repeated until enough runs count. Costs are scaled
-by the speed of the machine before and after the runs.
+only if other programs used little of the machine meanwhile, and is repeated until enough runs count. The machine
+becomes faster and slower, so only times of about one speed are compared, and the simulation has a machine of that
+speed.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from signal import SIGCONT, SIGSTOP
 from statistics import fmean, median
+from typing import Self
 
 from benchmarks.fleet.costs import KINDS, Costs
 from benchmarks.fleet.quiet import MAX_OTHERS, wait_until_quiet
-from benchmarks.fleet.real import Observed, observe
+from benchmarks.fleet.real import WINDOW_S, Observed, Window, observe
 from benchmarks.fleet.running import RunningServer, also_of, running
 from benchmarks.fleet.scenario import Population, Scenario, Trouble
 from benchmarks.fleet.simulate import Result, simulate
-from benchmarks.fleet.speed import work_s
+from benchmarks.fleet.speed import Watch
 from benchmarks.fleet.subjects import Admitted
 from benchmarks.fleet.worker import Work
 
@@ -25,6 +27,8 @@ from awx_ratelimit import Rate
 
 TOLERANCE = 0.2
 RUNS, MAX_TRIES = 3, 8
+#: About one speed is within this factor of the median.
+MAX_SPEED_RATIO = 1.15
 SUBJECTS = 1_000
 SECONDS, WARM_UP_S = 2.0, 0.5
 #: asyncio waits for timers in milliseconds.
@@ -99,15 +103,36 @@ class Row:
         return f"{figure:,.0f} {self.unit}" if figure >= 100 else f"{figure:.2f} {self.unit}"
 
 
+@dataclass(frozen=True, slots=True)
+class AtOneSpeed:
+    """What was measured in the windows in which the machine had about the same speed."""
+
+    slowness: float
+    claims_s: float
+    p99_s: float
+
+    @classmethod
+    def of(cls, runs: Sequence[Observed]) -> Self:
+        windows = [window for run in runs for window in run.windows]
+        usual = median(window.slowness for window in windows)
+        alike = [each for each in windows if 1 / MAX_SPEED_RATIO <= each.slowness / usual <= MAX_SPEED_RATIO]
+        claims = sum(len(window.took_s) for window in alike)
+        slowness = fmean(window.slowness for window in alike)
+        return cls(slowness, claims / len(alike) / WINDOW_S, p99_s(alike))
+
+
+def p99_s(windows: Sequence[Window]) -> float:
+    """The time in which 99 % of the claims of these windows had an answer."""
+    took_s = sorted(took_s for window in windows for took_s in window.took_s)
+    return took_s[int(len(took_s) * 0.99)] if took_s else 0.0
+
+
 class Validation:
-    """All comparisons. Together they wait for a quiet machine for `patience_s` at most.
+    """All comparisons. Together they wait for a quiet machine for `patience_s` at most."""
 
-    `work_s` is what `speed.work_s` returned when the costs were measured.
-    """
-
-    def __init__(self, costs: dict[str, Costs], work_s: dict[str, float], patience_s: float) -> None:
+    def __init__(self, costs: dict[str, Costs], speed: Watch, patience_s: float) -> None:
         self._costs = costs
-        self._work_s = work_s
+        self._speed = speed
         self._patience_s = patience_s
 
     def rows(self, points: Sequence[Point] = POINTS) -> Iterator[Row]:
@@ -118,43 +143,48 @@ class Validation:
                 with running(kind) as server:
                     for point in chosen:
                         yield from self._compare(point, server)
-        with running("redis") as server:
-            yield from self._outage(server)
+        yield from self._outage()
 
     def _compare(self, point: Point, server: RunningServer) -> Iterator[Row]:
-        runs, factor = self._runs(point.kind, point.work(server.url), point.processes, server)
-        predicted = simulate(point.scenario(), self._costs[point.kind].times(factor))
+        runs = self._runs(lambda: observe(point.work(server.url), point.processes, server, self._speed))
+        measured = AtOneSpeed.of(runs) if runs else None
+        predicted = simulate(point.scenario(), self._costs[point.kind].times(measured.slowness if measured else 1.0))
         if point.tasks:
-            yield _row(f"{point}: throughput", "claims/s", predicted.claims_s, [run.claims_s for run in runs])
-        yield _row(f"{point}: p99", "ms", predicted.p99_s * 1_000, [run.p99_s * 1_000 for run in runs])
+            yield Row(f"{point}: throughput", "claims/s", predicted.claims_s, measured.claims_s if measured else None)
+        yield Row(f"{point}: p99", "ms", predicted.p99_s * 1_000, measured.p99_s * 1_000 if measured else None)
 
-    def _runs(
-        self, kind: str, work: Work, processes: int, server: RunningServer, during: Sequence[tuple[float, int]] = ()
-    ) -> tuple[list[Observed], float]:
-        """The runs that count, and how many times longer than at the calibration the machine took meanwhile."""
-        runs, works_s = list[Observed](), [work_s()]
+    def _runs(self, once: Callable[[], Observed]) -> list[Observed]:
+        """The runs that count."""
+        runs = list[Observed]()
         for _ in range(MAX_TRIES):
             self._patience_s = wait_until_quiet(self._patience_s)
             if not self._patience_s or len(runs) == RUNS:
                 break
-            run = observe(work, processes, server, during)
+            run = once()
             if run.others <= MAX_OTHERS:
                 runs.append(run)
-                works_s.append(work_s())
-        return runs, fmean(works_s) / self._work_s[kind]
+        return runs
 
-    def _outage(self, server: RunningServer) -> Iterator[Row]:
+    def _outage(self) -> Iterator[Row]:
         """Two guarded processes, and a server that hangs."""
+        runs = self._runs(lambda: _observed_outage(self._speed))
+        windows = [window for run in runs for window in run.windows]
+        slowness = fmean(window.slowness for window in windows) if runs else 1.0
+        predicted = simulate(_outage_scenario(), self._costs["redis"].times(slowness))
+        what = f"redis hangs for {HANG_S:g} s, {OUTAGE_PROCESSES} processes, {OUTAGE_RATE:,.0f} claims/s"
+        yield Row(f"{what}: p99", "ms", predicted.p99_s * 1_000, p99_s(windows) * 1_000 if runs else None)
+        over = median(map(_over, runs)) if runs else None
+        yield Row(f"{what}: over the limit", "claims", _mean_over(predicted), over)
+
+
+def _observed_outage(speed: Watch) -> Observed:
+    # Each run has its own server: the subjects of an earlier one would have used their limits.
+    with running("redis") as server:
         work = Work(
             server.url, OUTAGE_SECONDS, 0.0, SUBJECTS, 1, rate=OUTAGE_RATE / OUTAGE_PROCESSES, budget_ms=50,
             workers=OUTAGE_PROCESSES, limit=(LIMIT.tokens, LIMIT.period_ms, LIMIT.burst), watched=WATCHED,
         )  # fmt: skip
-        signals = [(HANG_AT_S, SIGSTOP), (HANG_AT_S + HANG_S, SIGCONT)]
-        runs, factor = self._runs("redis", work, OUTAGE_PROCESSES, server, signals)
-        predicted = simulate(_outage_scenario(), self._costs["redis"].times(factor))
-        what = f"redis hangs for {HANG_S:g} s, {OUTAGE_PROCESSES} processes, {OUTAGE_RATE:,.0f} claims/s"
-        yield _row(f"{what}: p99", "ms", predicted.p99_s * 1_000, [run.p99_s * 1_000 for run in runs])
-        yield _row(f"{what}: over the limit", "claims", _mean_over(predicted), [_over(run) for run in runs])
+        return observe(work, OUTAGE_PROCESSES, server, speed, [(HANG_AT_S, SIGSTOP), (HANG_AT_S + HANG_S, SIGCONT)])
 
 
 def _outage_scenario() -> Scenario:
@@ -163,10 +193,6 @@ def _outage_scenario() -> Scenario:
         machine_cores=os.cpu_count(), tick_s=TICK_S, seconds=OUTAGE_SECONDS, warm_up_s=0.0,
         troubles=[Trouble(HANG_AT_S, HANG_S)], watched=frozenset(range(WATCHED)),
     )  # fmt: skip
-
-
-def _row(what: str, unit: str, predicted: float, measured: list[float]) -> Row:
-    return Row(what, unit, predicted, median(measured) if measured else None)
 
 
 def _over(run: Observed) -> float:

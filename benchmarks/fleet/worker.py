@@ -57,7 +57,8 @@ class Worker:
         self._names = subject_names(work.subjects)
         self._from_ns = 0
         self._until_s = 0.0
-        self.took_ns: list[int] = []
+        #: When each claim began, after the warm-up, and how long it took, in microseconds.
+        self.taken_us: list[tuple[int, int]] = []
         self.admitted_s: dict[int, list[float]] = {subject: [] for subject in range(work.watched)}
 
     async def run(self) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class Worker:
         health = await limiter.health()
         await limiter.aclose()
         return {
-            "took_us": [taken // 1000 for taken in self.took_ns],
+            "taken_us": self.taken_us,
             "cpu_s": cpu_s,
             "admitted_s": self.admitted_s,
             "local": health.get("decided_without_backend", 0),
@@ -115,7 +116,7 @@ class Worker:
         ended_ns = time.monotonic_ns()
         await limiter.release(decision)
         if begun_ns >= self._from_ns:
-            self.took_ns.append(ended_ns - begun_ns)
+            self.taken_us.append(((begun_ns - self._from_ns) // 1000, (ended_ns - begun_ns) // 1000))
         if decision.allowed and subject in self.admitted_s:
             self.admitted_s[subject].append(ended_ns / 1e9)
 

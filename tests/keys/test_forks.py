@@ -23,7 +23,7 @@ from awx_ratelimit.runtime.forks import renew_if_forked
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 
 store = KeyStore.open(sys.argv[1], timeout_ms=int(sys.argv[2]))
-service, verifier = KeyService(store), KeyVerifier(store)
+service, verifier = KeyService(store), KeyVerifier(store, budget_ms=int(sys.argv[2]))
 service.accounts.create("acme", plan="starter")
 created = [service.create("acme", "n") for _ in range(2)]
 known, unseen = (one.secret.reveal().encode() for one in created)

@@ -11,12 +11,14 @@ MISTAKES: list[Mistake] = [
     (
         'StaticKeys(["awx_example_key"])',
         TypeError,
-        'StaticKeys: expected a mapping such as {key: "starter"}, got a list',
+        'StaticKeys: expected a mapping such as {key: "starter"}, got a list; '
+        "for the keys of a store, write identify=StoredKeys(verifier)",
     ),
     (
         'StaticKeys("awx_example_key")',
         TypeError,
-        'StaticKeys: expected a mapping such as {key: "starter"}, got a str',
+        'StaticKeys: expected a mapping such as {key: "starter"}, got a str; '
+        "for the keys of a store, write identify=StoredKeys(verifier)",
     ),
     (
         'StaticKeys({b"awx_example_key": "starter"})',

@@ -47,7 +47,10 @@ class StaticKeys:
     def __init__(self, keys: Mapping[str, str | Plan | Caller], *, bearer: bool = False) -> None:
         if isinstance(keys, str) or not isinstance(keys, Mapping):
             # Shows only the type, because the value holds keys.
-            raise TypeError(f'StaticKeys: expected a mapping such as {{key: "starter"}}, got {type_name(keys)}')
+            raise TypeError(
+                f'StaticKeys: expected a mapping such as {{key: "starter"}}, got {type_name(keys)}; '
+                "for the keys of a store, write identify=StoredKeys(verifier)"
+            )
         check_bool(bearer, "bearer")
         self._sent_key = sent_key
         #: Whether a request has something in the place of a key.

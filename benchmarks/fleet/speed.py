@@ -83,7 +83,7 @@ def watching(piece_s: float = 0.0) -> Iterator[Watch]:
         for place in places:
             place.touch()
             command = [sys.executable, "-m", "benchmarks.fleet.speed", place.name, str(place)]
-            program = stack.enter_context(subprocess.Popen(command, cwd=_FOLDER, stdin=subprocess.PIPE))
+            program = stack.enter_context(subprocess.Popen(command, cwd=_FOLDER))
             stack.callback(program.terminate)
         begin_s = time.monotonic()
         while time.monotonic() < begin_s + _FIRST_S or not all(place.stat().st_size for place in places):

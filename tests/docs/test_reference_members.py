@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from importlib import import_module
 from textwrap import dedent
-from types import FunctionType
+from types import FunctionType, MethodDescriptorType
 from typing import Any
 
 import pytest
@@ -46,7 +46,8 @@ _OF_PROTOCOLS = {name for protocol in (Backend, AsyncBackend, Observer, Driver) 
 
 def members(cls: type) -> dict[str, Any]:
     """The public methods, properties and attributes of a class that this package defines, without its fields."""
-    kinds = (FunctionType, classmethod, staticmethod, property, cached_property)
+    # The methods of a compiled class are method descriptors.
+    kinds = (FunctionType, MethodDescriptorType, classmethod, staticmethod, property, cached_property)
     ours = [each for each in reversed(cls.__mro__) if each.__module__.startswith("awx_ratelimit")]
     named = {name: value for each in ours for name, value in vars(each).items() if isinstance(value, kinds)}
     attributes = {name: None for each in ours for name in _attributes(each)}

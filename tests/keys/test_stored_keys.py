@@ -185,7 +185,8 @@ def test_statements_of_invalid_keys(
 
 def test_burst_of_guesses(store: KeyStore, verifiers: Verifiers) -> None:
     """Of 100 concurrent unknown keys 20 get a 401, and the others are refused."""
-    gate = AsyncGate(AsyncLimiter(MemoryBackend(clock=ManualClock())), plans=PLANS, identify=StoredKeys(verifiers()))
+    identify = StoredKeys(verifiers(budget_ms=30_000))
+    gate = AsyncGate(AsyncLimiter(MemoryBackend(clock=ManualClock())), plans=PLANS, identify=identify)
 
     async def burst() -> Counter[int]:
         guesses = [gate.admit(request(KeyFormat().new().reveal())) for _ in range(100)]

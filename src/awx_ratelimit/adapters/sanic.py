@@ -199,7 +199,7 @@ class HandlerLimit:
 
 def _check_handlers(app: Sanic[Any, Any]) -> None:
     handlers = [route.handler for route in app.router.routes]
-    # Sanic binds the handler of a WebSocket to a function of its own.
+    # Sanic wraps the handler of a WebSocket in another function.
     bound = [each for handler in handlers for each in getattr(handler, "args", ())]
     _late_limits.check([*handlers, *bound])
 

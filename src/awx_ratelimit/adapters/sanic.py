@@ -199,7 +199,7 @@ class HandlerLimit:
 
 def _check_handlers(app: Sanic[Any, Any]) -> None:
     handlers = [route.handler for route in app.router.routes]
-    # Sanic wraps the handler of a WebSocket in another function.
+    # Sanic registers a partial of another function, with the handler of a WebSocket as its argument.
     bound = [each for handler in handlers for each in getattr(handler, "args", ())]
     _late_limits.check([*handlers, *bound])
 

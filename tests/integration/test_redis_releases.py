@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -182,6 +184,26 @@ def test_a_release_never_waits(start_redis: StartRedis, open_limiter: OpenLimite
     assert watch.seconds < watch.limit(0.1)
     assert tried is True
     assert eventually(held(other), 0) == 0
+
+
+@pytest.mark.parametrize(("in_flight", "shortest_s", "longest_s"), [(False, 0.002, 0.002), (True, 0.05, 0.07)])
+def test_when_a_release_travels_alone(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch, in_flight: bool, shortest_s: float, longest_s: float
+) -> None:
+    """A release waits for a claim to travel with: 2 ms, or 50 ms while claims are in flight."""
+    maintenance, slept_s = limiter.backend._maintenance, list[float]()  # type: ignore[attr-defined]
+    decision = limiter.acquire("s", PLAN)
+    maintenance._thread.stop(5)
+    limiter.release(decision)
+    maintenance._thread.stop(5)
+    clock = SimpleNamespace(sleep=slept_s.append, monotonic=time.monotonic)
+    monkeypatch.setattr("awx_ratelimit.backends.remote.maintenance.time", clock)
+    claim = maintenance.session.lease_ids.new() if in_flight else 0
+    maintenance._release_and_renew(False)
+    maintenance.session.lease_ids.finish(claim)
+
+    assert shortest_s <= sum(slept_s) <= longest_s
+    assert held(limiter)() == 0
 
 
 def test_one_warning_at_the_end(redis_server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,22 +10,34 @@ from awx_ratelimit.backends.remote.maintenance_thread import MaintenanceThread, 
 SHORT = Plan("short", (), Concurrency(1, ttl_ms=1_000))
 
 
-def waits(*late: bool) -> list[float]:
-    linger, waited = ReleaseDelay(), []
-    for left in late:
-        waited.append(linger.seconds)
-        linger.adapt(left_over=left)
+def waits(*turns: tuple[bool, bool]) -> list[float]:
+    """The delays before these turns, in each of which releases are left over, and claims in flight, or not."""
+    delay, waited = ReleaseDelay(), []
+    for left_over, in_flight in turns:
+        waited.append(delay.seconds)
+        delay.goes_on(left_over, in_flight)
     return waited
 
 
 def test_delay_grows_while_claims_carry_releases() -> None:
     """The delay doubles each time, up to its maximum."""
-    assert waits(*[False] * 6) == [0.002, 0.004, 0.008, 0.016, 0.016, 0.016]
+    assert waits(*[(False, True)] * 6) == [0.002, 0.004, 0.008, 0.016, 0.016, 0.016]
 
 
 def test_a_left_over_release_resets_the_delay() -> None:
     """After a release that no claim carried, the next delay is short."""
-    assert waits(False, False, True, True) == [0.002, 0.004, 0.008, 0.002]
+    assert waits(*[(False, False)] * 2, *[(True, False)] * 2) == [0.002, 0.004, 0.008, 0.002]
+
+
+def test_claims_in_flight() -> None:
+    """A release waits for the claims after those in flight, for 50 ms and one delay at most."""
+    delay, waited_s = ReleaseDelay(), 0.002
+    while delay.goes_on(True, True):
+        waited_s += delay.seconds
+        assert waited_s <= 0.05 + 0.016
+
+    assert waited_s >= 0.05
+    assert delay.goes_on(True, True)
 
 
 class Maintained:

@@ -170,12 +170,14 @@ class Maintenance:
         pending, settlements = self.session.leases.pending, self.session.settlements
         released = [lease for home in pending.homes() for lease in self.session.calls.leases_to_release(home)]
         queued = settlements.unsent_ids()
-        if (released or queued) and not renew:
+        waits = not renew and bool(released or queued)
+        while waits:
             time.sleep(self._release_delay.seconds)
-        left_over, unsettled = [lease for lease in released if lease in pending], queued & settlements.unsent_ids()
-        self._release_delay.adapt(left_over=bool(left_over or unsettled))
+            released = [lease for lease in released if lease in pending]
+            queued &= settlements.unsent_ids()
+            waits = self._release_delay.goes_on(bool(released or queued), bool(self.session.lease_ids.in_flight()))
         try:
-            self._send(left_over, only=unsettled)
+            self._send(released, only=queued)
             if renew:
                 self._renew()
         finally:
@@ -187,10 +189,7 @@ class Maintenance:
     def _send(
         self, released: list[ReleasedLease], until_s: float | None = None, only: Container[int] | None = None
     ) -> None:
-        """Release these leases, and settle what no caller waits for: if queued, `only` these ids, or all.
-
-        Raises BackendUnavailable.
-        """
+        """Release leases, and settle what nobody waits for (queued: `only` these ids). Raises BackendUnavailable."""
         session = self.session
         groups = session.calls.split(released)
         calls = [session.codec.acquire((), group, session.call_time_ms()) for group in groups]

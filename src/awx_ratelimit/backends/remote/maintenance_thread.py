@@ -21,20 +21,30 @@ _IDLE_MS = 30_000
 _MAX_TTL_MS = 3_600_000
 _MIN_DELAY_S = 0.002
 _MAX_DELAY_S = 0.016
+#: Afterwards, releases are sent although claims are in flight. They may be those of another server.
+_MAX_WAIT_S = 0.05
 
 
 class ReleaseDelay:
     """How long releases wait for claims that can carry them. It doubles as long as claims carry them all.
 
-    A thread that checked all the time would cost those claims a tenth of their throughput.
+    A thread that checked all the time would cost those claims a tenth of their throughput. While claims are in flight,
+    their answers may bring the next ones, so that releases wait longer: sent alone, they would make a server that is
+    late even later.
     """
 
     def __init__(self) -> None:
         self.seconds = _MIN_DELAY_S
+        self._waited_s = 0.0
 
-    def adapt(self, *, left_over: bool) -> None:
-        """After the wait: claims carried all releases, or some are `left_over`."""
-        self.seconds = _MIN_DELAY_S if left_over else min(2 * self.seconds, _MAX_DELAY_S)
+    def goes_on(self, left_over: bool, in_flight: bool) -> bool:
+        """After a wait: whether some releases are `left_over` that the claims after those in flight may carry."""
+        self._waited_s += self.seconds
+        again = left_over and in_flight and self._waited_s < _MAX_WAIT_S
+        if not again:
+            self._waited_s = 0.0
+        self.seconds = _MIN_DELAY_S if left_over and not in_flight else min(2 * self.seconds, _MAX_DELAY_S)
+        return again
 
 
 class MaintenanceThread(PeriodicThread):

@@ -74,7 +74,12 @@ def capacity(*_: object) -> bool:
     return True
 
 
-_HEAD = {"validation": ["| what | predicted | measured | ratio | within 20 % |", "| --- | --- | --- | --- | --- |"]}
+_HEAD = {
+    "validation": [
+        "| what | predicted | measured | in single runs | ratio | within 20 % |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+}
 
 
 def _kept_rows() -> list[Row]:
@@ -86,7 +91,7 @@ def _doubts() -> list[str]:
     wrong = sum(not row.holds for row in rows)
     if rows and not wrong:
         return []
-    return ["", f"*{wrong} of {len(rows)} predictions are not confirmed, so take all figures of this page as rough.*"]
+    return ["", f"*{wrong} of {len(rows)} predictions are not confirmed within {TOLERANCE:.0%}.*"]
 
 
 def _cost_lines(costs: dict[str, Costs]) -> list[str]:

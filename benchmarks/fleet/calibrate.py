@@ -18,11 +18,20 @@ from typing import TypeAlias
 from benchmarks.fleet.client_costs import SIZES, SUBJECTS, measure_client, some_subjects
 from benchmarks.fleet.costs import Costs, Linear, ServerCosts
 from benchmarks.fleet.quiet import Others
-from benchmarks.fleet.running import PLAN, RunningServer, also_of, limiter_at, remote_backend, running
+from benchmarks.fleet.running import (
+    PLAN,
+    SERVER,
+    RunningServer,
+    also_of,
+    apart_from,
+    limiter_at,
+    remote_backend,
+    running,
+)
 from benchmarks.fleet.scenario import Population
 from benchmarks.fleet.speed import Watch
 from benchmarks.fleet.steady import TASKS, Used, client_line, pauses_s, server_line, spread, usage_of_calls
-from benchmarks.fleet.worker import Work
+from benchmarks.fleet.worker import Work, no_full_collections
 
 from awx_ratelimit import Budget, Decision
 from awx_ratelimit.backends.base import LocalUsage
@@ -42,7 +51,8 @@ class Measured:
 
 def measure(kind: str, speed: Watch) -> Measured:
     """Measure one of the kinds."""
-    with running(kind) as server:
+    no_full_collections()
+    with running(kind) as server, apart_from(server):
         others = Others(lambda: sum(os.times()[:4]) + server.total_s())
         return Measured(asyncio.run(_costs(kind, server, speed)), others.share())
 
@@ -113,7 +123,7 @@ class _RareCalls:
             await act(subjects)
             return self._server.used_since_s(used)
 
-        return {size: median(await self._speed.times_s(_ROUNDS, partial(once_s, size))) for size in sizes}
+        return {size: median(await self._speed.times_s(_ROUNDS, partial(once_s, size), SERVER)) for size in sizes}
 
     async def claim(self, subjects: Sequence[str]) -> None:
         """Claim, once for each subject."""

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.fleet.costs import ClientCosts, Linear
-from benchmarks.fleet.running import PLAN, RunningServer, limiter_at, remote_backend
+from benchmarks.fleet.running import CLIENT, PLAN, RunningServer, limiter_at, remote_backend
 from benchmarks.fleet.speed import Watch
 
 from awx_ratelimit import AsyncLimiter, Budget
@@ -104,7 +104,7 @@ async def _steps(server: RunningServer, speed: Watch, also: Sequence[Budget]) ->
     rounds = {size: (await speed.rounds(_ROUNDS + _WARM_UP, partial(taken_s, size)))[_WARM_UP:] for size in SIZES}
     await limiter.aclose()
     return {
-        step: {size: median(each[step] / slowness for each, slowness in done) for size, done in rounds.items()}
+        step: {size: median(each[step] / slowness[CLIENT] for each, slowness in done) for size, done in rounds.items()}
         for step in _STEPS
     }
 

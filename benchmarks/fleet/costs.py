@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 #: Kinds of servers, and what each claim charges there besides its subject.
 KINDS = (
@@ -85,9 +85,6 @@ class ServerCosts:
     part_s: float = 0.0
 
 
-_Part = TypeVar("_Part", ClientCosts, ServerCosts)
-
-
 @dataclass(frozen=True, slots=True)
 class Costs:
     """A kind of server with its clients, on one machine.
@@ -105,18 +102,6 @@ class Costs:
     def from_json(cls, values: dict[str, Any]) -> Self:
         client, server = ClientCosts(**_parts(values["client"])), ServerCosts(**_parts(values["server"]))
         return cls(client, server, values["pauses_s"], values["spread"])
-
-    def times(self, factor: float) -> Self:
-        """The same on a machine that takes so many times as long."""
-        return replace(self, client=_times(self.client, factor), server=_times(self.server, factor))
-
-
-def _times(costs: _Part, factor: float) -> _Part:
-    changed: dict[str, Any] = {}
-    for field in fields(costs):
-        value = getattr(costs, field.name)
-        changed[field.name] = value.times(factor, factor) if isinstance(value, Linear) else value * factor
-    return replace(costs, **changed)
 
 
 def _parts(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""A clock of events, and the cores on which simulated programs run."""
+"""A clock of events, and where simulated programs run."""
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Protocol, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 Act: TypeAlias = Callable[[], object]
 
@@ -40,73 +40,25 @@ class Cores(Protocol):
         """Call `done` after `work_s` of processor time."""
 
 
-def _as_usual() -> float:
+def as_usual() -> float:
+    """A step takes its usual time."""
     return 1.0
 
 
 class OwnCore:
     """A core for each program that runs there. A step takes `luck()` times as long as usual."""
 
-    def __init__(self, simulation: Simulation, luck: Callable[[], float] = _as_usual) -> None:
+    def __init__(self, simulation: Simulation, luck: Callable[[], float] = as_usual) -> None:
         self._simulation = simulation
         self._luck = luck
         self.used_s = 0.0
+
+    def program(self) -> Self:
+        """The one program."""
+        return self
 
     def run(self, work_s: float, done: Act) -> None:
         """See Cores."""
         work_s *= self._luck()
         self.used_s += work_s
         self._simulation.after(work_s, done)
-
-
-class SharedCores:
-    """So many cores for all programs that run there. They take equal shares if there are more programs than cores.
-
-    A share is counted in `_each_s`: the processor time that a program would have received that ran from the beginning.
-    """
-
-    def __init__(self, simulation: Simulation, cores: int, luck: Callable[[], float] = _as_usual) -> None:
-        self._simulation = simulation
-        self._cores = cores
-        self._luck = luck
-        self._running: list[tuple[float, int, Act]] = []
-        self._count = 0
-        self._each_s = 0.0
-        self._since_s = 0.0
-        self._version = 0
-        self.used_s = 0.0
-
-    def run(self, work_s: float, done: Act) -> None:
-        """See Cores."""
-        self._go_on()
-        work_s *= self._luck()
-        self.used_s += work_s
-        self._count += 1
-        heappush(self._running, (self._each_s + work_s, self._count, done))
-        self._plan()
-
-    def _speed(self) -> float:
-        return min(1.0, self._cores / len(self._running))
-
-    def _go_on(self) -> None:
-        """Give every program what it has received until now."""
-        now_s = self._simulation.now_s
-        if self._running:
-            self._each_s += (now_s - self._since_s) * self._speed()
-        self._since_s = now_s
-
-    def _plan(self) -> None:
-        """Look at the program that ends first, when it ends; what was planned before is void."""
-        self._version += 1
-        if self._running:
-            left_s = max(0.0, self._running[0][0] - self._each_s) / self._speed()
-            version = self._version
-            self._simulation.after(left_s, lambda: self._end(version))
-
-    def _end(self, version: int) -> None:
-        if version != self._version:
-            return
-        self._go_on()
-        _, _, done = heappop(self._running)
-        self._plan()
-        done()

@@ -49,6 +49,8 @@ class Process:
             Guard(limit, scenario.workers, scenario.budget_s, len(servers), chance, measured) if limit else None
         )
         self._is_running = False
+        #: When the step began that runs.
+        self._step_s = 0.0
         self._looks_at_s = inf
         self._leaving: list[Claim] = []
         self._to_send: list[Channel] = []
@@ -81,13 +83,12 @@ class Process:
         again, self._ready = self._ready + (len(leaving) if self._scenario.tasks else 0), 0
         self._give_up_late(replied)
         steps: list[tuple[float, Act]] = []
-        if leaving:
-            steps.append((self._costs.leave(len(leaving)), partial(self._leave, leaving, self._simulation.now_s)))
+        if leaving or again:
+            work_s = self._costs.leave(len(leaving)) + self._costs.enter(again)
+            steps.append((work_s, partial(self._go_on, leaving, again)))
         if begun := self._due():
-            again += begun
-        if again:
-            work_s = self._costs.enter(again) + (self._costs.task_s + self._scenario.app_s) * begun
-            steps.append((work_s, partial(self._enter, again)))
+            work_s = self._costs.enter(begun) + (self._costs.task_s + self._scenario.app_s) * begun
+            steps.append((work_s, partial(self._enter, begun)))
         for channel in to_send:
             steps += self._sending(channel, channel.first_size())
         for channel in replied:
@@ -99,6 +100,7 @@ class Process:
             self._end()
             return
         work_s, act = steps[index]
+        self._step_s = self._simulation.now_s
         self._cores.run(work_s, partial(self._after, act, steps, index + 1))
 
     def _after(self, act: Act, steps: list[tuple[float, Act]], index: int) -> None:
@@ -145,13 +147,19 @@ class Process:
             self._next_s = inf
         return begun
 
+    def _go_on(self, leaving: list[Claim], again: int) -> None:
+        """The callers of these claims have gone on, and so many claim again, each before the next goes on."""
+        self._leave(leaving)
+        self._enter(again)
+
     def _enter(self, number: int) -> None:
-        """So many claims have begun, one after another."""
-        now_s, each_s, scenario = self._simulation.now_s, self._costs.enter.each_s, self._scenario
+        """So many claims have begun in this step, one after another."""
+        now_s, since_s, scenario = self._simulation.now_s, self._step_s, self._scenario
         self._measured.begun += number
         for index in range(number):
             subject = self._draw()
-            claim = Claim(now_s - each_s * (number - index), subject, scenario.home(subject))
+            begun_s = since_s + (now_s - since_s) * index / number
+            claim = Claim(begun_s, subject, scenario.home(subject))
             if self._guard is None or self._guard.permits(claim, now_s):
                 self._add(self._channels[claim.server], claim)
             else:
@@ -169,12 +177,11 @@ class Process:
         claim.is_done = True
         self._leaving.append(claim)
 
-    def _leave(self, leaving: list[Claim], since_s: float) -> None:
-        """The callers of these claims go on, one after another."""
-        now_s = self._simulation.now_s
-        each_s = (now_s - since_s) / len(leaving)
+    def _leave(self, leaving: list[Claim]) -> None:
+        """The callers of these claims have gone on in this step, one after another."""
+        now_s, since_s = self._simulation.now_s, self._step_s
         for index, claim in enumerate(leaving):
-            self._measured.note(claim.begun_s, since_s + each_s * index)
+            self._measured.note(claim.begun_s, since_s + (now_s - since_s) * index / len(leaving))
             if claim.wait_ms:
                 self._measured.refused += self._measured.is_warm(now_s)
             else:

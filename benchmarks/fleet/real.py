@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Timer
-from typing import Any
 
 from benchmarks.fleet.quiet import Others
 from benchmarks.fleet.running import RunningServer, used_s
-from benchmarks.fleet.speed import Watch
+from benchmarks.fleet.speed import Course, Watch
 from benchmarks.fleet.worker import Work
 
 _ROOT = Path(__file__).parents[2]
@@ -22,26 +21,19 @@ _START_S = 0.3
 #: Programs are still running when they are looked at.
 _EARLY_S = 0.1
 _PATIENCE_S = 60
-WINDOW_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A short time of a run: how many times longer than at full speed the cores took, and the times of its claims."""
-
-    slowness: float
-    took_s: list[float]
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
     """What real processes did. `others` is the share of this machine that other programs used meanwhile.
 
+    `machine` has the speed of each core, from the begin. `took_s` are the times of all claims after the warm-up, and
     `admitted_s` has the times of all claims of watched subjects that were admitted.
     """
 
     others: float
-    windows: list[Window]
+    machine: Sequence[Course]
+    took_s: Sequence[float]
     admitted_s: dict[int, list[float]]
 
 
@@ -62,17 +54,8 @@ def observe(
     for each in done:
         for subject, times_s in each["admitted_s"].items():
             admitted.setdefault(int(subject), []).extend(times_s)
-    return Observed(others_share, _windows(begin_s + work.warm_up_s, work.seconds, done, speed), admitted)
-
-
-def _windows(from_s: float, seconds: float, done: Sequence[dict[str, Any]], speed: Watch) -> list[Window]:
-    begins_s = [from_s + number * WINDOW_S for number in range(int(seconds / WINDOW_S))]
-    windows = [Window(speed.slowness(each, each + WINDOW_S), []) for each in begins_s]
-    for begun_us, took_us in (pair for each in done for pair in each["taken_us"]):
-        number = int(begun_us / 1e6 / WINDOW_S)
-        if number < len(windows):
-            windows[number].took_s.append(took_us / 1e6)
-    return windows
+    took_s = [took_us / 1e6 for each in done for took_us in each["taken_us"]]
+    return Observed(others_share, speed.courses(begin_s, time.monotonic()), took_s, admitted)
 
 
 def _begin(programs: Sequence["subprocess.Popen[bytes]"]) -> float:

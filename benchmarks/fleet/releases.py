@@ -8,8 +8,7 @@ from benchmarks.fleet.measured import Measured
 from benchmarks.fleet.scenario import Scenario
 from benchmarks.fleet.servers import Call
 
-#: As in `maintenance_thread`: how long releases wait for claims that can carry them.
-MIN_DELAY_S, MAX_DELAY_S = 0.002, 0.016
+from awx_ratelimit.backends.remote.maintenance_thread import ReleaseDelay
 
 
 class Releases:
@@ -19,7 +18,7 @@ class Releases:
         self._simulation = simulation
         self._hold_s = scenario.hold_s
         self._measured = measured
-        self._delay_s = MIN_DELAY_S
+        self._delay = ReleaseDelay()
         self._watched: set[int] = set()
 
     def hold(self, channel: Channel, now_s: float) -> None:
@@ -31,17 +30,19 @@ class Releases:
     def _watch(self, channel: Channel) -> None:
         if channel.held and channel.number not in self._watched:
             self._watched.add(channel.number)
-            look_s = max(self._simulation.now_s, channel.held[0]) + self._delay_s
-            self._simulation.at(look_s, partial(self._look, channel, look_s - self._delay_s))
+            ended_s = max(self._simulation.now_s, channel.held[0])
+            self._simulation.at(ended_s + self._delay.seconds, partial(self._look, channel, ended_s))
 
     def _look(self, channel: Channel, ended_s: float) -> None:
-        """Send what has waited since `ended_s`."""
+        """Send what has waited since `ended_s`, unless the next claims may carry it."""
+        left_over = bool(channel.held) and channel.held[0] <= ended_s
+        if self._delay.goes_on(left_over, bool(channel.in_flight)):
+            self._simulation.after(self._delay.seconds, partial(self._look, channel, ended_s))
+            return
         self._watched.discard(channel.number)
-        number = channel.ended(ended_s)
-        if number:
+        if left_over:
             self._measured.releases += self._measured.is_warm(self._simulation.now_s)
-            channel.server.submit(Call(_nothing, releases=number))
-        self._delay_s = MIN_DELAY_S if number else min(2 * self._delay_s, MAX_DELAY_S)
+            channel.server.submit(Call(_nothing, releases=channel.ended(ended_s)))
         self._watch(channel)
 
 

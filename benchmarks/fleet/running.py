@@ -19,6 +19,9 @@ from awx_ratelimit.backends.open import open_async_backend
 
 PLAN = Plan.of("bench", per_minute=10**6, per_day=10**8, concurrent=10**6)
 SERVICE = (Budget("all", PLAN, "service"),)
+#: Where they run while they are measured: places in the list of cores.
+CLIENT, SERVER = 0, -1
+_CORES = sorted(os.sched_getaffinity(0))
 #: A busy machine is no outage.
 BUDGET_MS = 5_000
 
@@ -41,6 +44,12 @@ class RunningServer:
     def total_s(self) -> float:
         """The processor time of all processes until now, also of those that have ended."""
         return sum(_with_ended_children_s(pid) for pid in self.pids())
+
+    def run_on(self, core: int) -> None:
+        """Keep its processes on one of the cores."""
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(pid, {_CORES[core]})
 
     def signal(self, number: int) -> None:
         """Send a signal to each process."""
@@ -81,6 +90,17 @@ def running(kind: str) -> Iterator[RunningServer]:
         else:
             with running_redis(Path(folder)) as redis:
                 yield RunningServer(redis.url, lambda: [redis.pid])
+
+
+@contextmanager
+def apart_from(server: RunningServer) -> Iterator[None]:
+    """Keep the server on its core, and this process on another, during a block."""
+    server.run_on(SERVER)
+    os.sched_setaffinity(0, {_CORES[CLIENT]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, _CORES)
 
 
 def also_of(kind: str) -> Sequence[Budget]:

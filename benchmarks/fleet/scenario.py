@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from benchmarks.fleet.speed import Course
+
 from awx_ratelimit.core.rate import Rate
 
 
@@ -67,8 +69,8 @@ class Scenario:
 
     A budget of the service may be split into `shares`, of which each process claims from one.
 
-    `rtt_s` is the time that a message and its reply spend on the network; None: as measured on one machine. On a shared
-    machine with `machine_cores`, all programs share these cores. `tick_s`: a request waits for the next tick of the
+    `rtt_s` is the time that a message and its reply spend on the network; None: as measured on one machine. With a
+    `machine`, all programs share its cores. `tick_s`: a request waits for the next tick of the
     event loop's timer if the process is idle, as it does if a timer in the process makes the requests.
     """
 
@@ -87,7 +89,7 @@ class Scenario:
     workers: int = 1
     budget_s: float = 0.05
     rtt_s: float | None = None
-    machine_cores: int | None = None
+    machine: Sequence[Course] = ()
     tick_s: float = 0.0
     seconds: float = 2.0
     warm_up_s: float = 0.5

@@ -7,6 +7,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
+from benchmarks.fleet.cores import SharedCores
 from benchmarks.fleet.costs import ServerCosts
 from benchmarks.fleet.events import Cores, Simulation
 from benchmarks.fleet.subjects import Buckets
@@ -59,13 +60,11 @@ class Server:
     def __init__(
         self,
         simulation: Simulation,
-        cores: Cores,
         costs: ServerCosts,
         message_s: Callable[[], float],
         buckets: Buckets | None = None,
     ) -> None:
         self._simulation = simulation
-        self._cores = cores
         self._costs = costs
         self._message_s = message_s
         self.buckets = buckets
@@ -105,10 +104,10 @@ class Server:
     def _forget_calls(self) -> None:
         raise NotImplementedError
 
-    def _run(self, work_s: float, then: Callable[[], Any]) -> None:
+    def _run(self, program: Cores, work_s: float, then: Callable[[], Any]) -> None:
         work_s *= self.slowness
         self.used_s += work_s
-        self._cores.run(work_s, partial(self._unless_stopped, then))
+        program.run(work_s, partial(self._unless_stopped, then))
 
     def _unless_stopped(self, act: Callable[[], Any]) -> None:
         if self._is_stopped:
@@ -144,8 +143,9 @@ class Server:
 class Redis(Server):
     """One thread. In a turn it runs the calls that have arrived, at most `turn_calls`, and then sends the replies."""
 
-    def __init__(self, *given: Any, turn_calls: float = inf) -> None:
+    def __init__(self, program: Cores, *given: Any, turn_calls: float = inf) -> None:
         super().__init__(*given)
+        self._program = program
         self._turn_calls = turn_calls
         self._waiting: deque[Call] = deque()
         self._is_busy = False
@@ -164,7 +164,7 @@ class Redis(Server):
         self._is_busy = bool(self._waiting)
         if self._is_busy:
             calls = [self._waiting.popleft() for _ in range(int(min(self._turn_calls, len(self._waiting))))]
-            self._run(sum(map(self._work_s, calls)), partial(self._end, calls))
+            self._run(self._program, sum(map(self._work_s, calls)), partial(self._end, calls))
 
     def _end(self, calls: list[Call]) -> None:
         for call in calls:
@@ -178,40 +178,43 @@ class Postgres(Server):
     With a `service`, the row of that budget is locked first.
     """
 
-    def __init__(self, *given: Any, has_service: bool = False) -> None:
+    def __init__(self, cores: SharedCores, *given: Any, has_service: bool = False) -> None:
         super().__init__(*given)
+        self._cores = cores
         self._has_service = has_service
         #: The calls that wait for each locked row.
         self._locks: dict[int, deque[Callable[[], Any]]] = {}
 
     def _arrive(self, call: Call) -> None:
+        program = self._cores.program()
         if not call.claims:
-            self._run(self._work_s(call), partial(self._answer, call))
+            self._run(program, self._work_s(call), partial(self._answer, call))
             return
         # The order of the rows has nothing to do with how often their subjects claim.
         call.rows = sorted({each.subject for each in call.claims if each.subject < LOCKED}, key=_order)
         if self._has_service:
             call.rows.append(call.service)
         # A part of the call is before it locks its rows, and a part is its commit.
-        self._run(self._costs.call.fixed_s / 2, partial(self._lock, call, []))
+        self._run(program, self._costs.call.fixed_s / 2, partial(self._lock, program, call, []))
 
     def _forget_calls(self) -> None:
         self._locks.clear()
 
-    def _lock(self, call: Call, locked: list[int]) -> None:
+    def _lock(self, program: Cores, call: Call, locked: list[int]) -> None:
         """Lock all rows, one after another, and then decide all claims."""
         while call.rows:
             row = call.rows.pop()
             locked.append(row)
             if row in self._locks:
-                self._locks[row].append(partial(self._wake_up, partial(self._lock, call, locked)))
+                self._locks[row].append(partial(self._wake_up, program, partial(self._lock, program, call, locked)))
                 return
             self._locks[row] = deque()
-        self._run(self._work_s(call) - self._costs.call.fixed_s / 2, partial(self._commit, call, locked))
+        work_s = self._work_s(call) - self._costs.call.fixed_s / 2
+        self._run(program, work_s, partial(self._commit, call, locked))
 
-    def _wake_up(self, then: Callable[[], Any]) -> None:
+    def _wake_up(self, program: Cores, then: Callable[[], Any]) -> None:
         """Go on after a wait: the program runs again as late as after a message, and looks for what has changed."""
-        self._simulation.after(self._message_s(), partial(self._run, self._costs.lock_s, then))
+        self._simulation.after(self._message_s(), partial(self._run, program, self._costs.lock_s, then))
 
     def _commit(self, call: Call, locked: list[int]) -> None:
         for row in locked:

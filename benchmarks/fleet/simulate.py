@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from benchmarks.fleet.cores import FULL_SPEED, SharedCores
 from benchmarks.fleet.costs import Costs
-from benchmarks.fleet.events import OwnCore, SharedCores, Simulation
+from benchmarks.fleet.events import OwnCore, Simulation
 from benchmarks.fleet.measured import Measured
 from benchmarks.fleet.process import Process
 from benchmarks.fleet.scenario import Scenario, Trouble
@@ -46,12 +47,12 @@ def simulate(scenario: Scenario, costs: Costs) -> Result:
     chance = random.Random(scenario.seed)  # noqa: S311  # no secret
     measured = Measured(scenario.warm_up_s, scenario.watched)
     luck = partial(random.Random(scenario.seed).choice, costs.spread)  # noqa: S311  # no secret
-    shared = SharedCores(simulation, scenario.machine_cores, luck) if scenario.machine_cores else None
+    shared = SharedCores(simulation, scenario.machine, luck) if scenario.machine else None
     servers = [_server(simulation, shared, scenario, costs, luck) for _ in range(scenario.servers)]
     cores = [shared or OwnCore(simulation, luck) for _ in range(scenario.processes)]
     for number, core in enumerate(cores):
         seed = random.Random(chance.getrandbits(64))  # noqa: S311  # no secret
-        Process(simulation, core, costs.client, scenario, servers, measured, seed, number).begin()
+        Process(simulation, core.program(), costs.client, scenario, servers, measured, seed, number).begin()
     for trouble in scenario.troubles:
         _plan(simulation, servers[trouble.server], trouble)
     simulation.run(scenario.warm_up_s)
@@ -69,9 +70,10 @@ def _server(
 ) -> Server:
     message_s, buckets = _message_s(scenario, costs), scenario.limit and Buckets(scenario.limit)
     if scenario.kind.startswith("postgres"):
-        cores = shared or SharedCores(simulation, scenario.server_cores, luck)
-        return Postgres(simulation, cores, costs.server, message_s, buckets, has_service="service" in scenario.kind)
-    return Redis(simulation, shared or OwnCore(simulation, luck), costs.server, message_s, buckets)
+        cores = shared or SharedCores(simulation, [FULL_SPEED] * scenario.server_cores, luck)
+        return Postgres(cores, simulation, costs.server, message_s, buckets, has_service="service" in scenario.kind)
+    program = (shared or OwnCore(simulation, luck)).program()
+    return Redis(program, simulation, costs.server, message_s, buckets)
 
 
 def _message_s(scenario: Scenario, costs: Costs) -> Callable[[], float]:
@@ -117,7 +119,7 @@ def _result(
         p50_s=measured.quantile_s(0.5),
         p99_s=measured.quantile_s(0.99),
         server_busy=max(busy) / seconds / scenario.server_cores,
-        process_busy=max(used) / seconds / (scenario.machine_cores or 1),
+        process_busy=max(used) / seconds / max(1, len(scenario.machine)),
         refused_s=measured.refused / seconds,
         repeated_s=measured.repeated / seconds,
         local_s=measured.local / seconds,

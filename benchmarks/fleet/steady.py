@@ -10,7 +10,7 @@ from statistics import fmean, quantiles
 
 from benchmarks.fleet.client_costs import Stamps, claim_together, some_subjects, watch
 from benchmarks.fleet.costs import Linear
-from benchmarks.fleet.running import PLAN, RunningServer, limiter_at
+from benchmarks.fleet.running import CLIENT, PLAN, SERVER, RunningServer, limiter_at
 from benchmarks.fleet.speed import Watch
 from benchmarks.fleet.worker import Work, Worker
 
@@ -20,6 +20,8 @@ from awx_ratelimit import AsyncLimiter, Budget
 TASKS = (1, 4, 8, 32, 96)
 _ROUNDS, _SECONDS = 9, 0.15
 _CALLS, _BATCH = 1_000, 16
+#: Rare long steps delay all claims behind them, so that 99 quantiles would be too few.
+_QUANTILES = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,10 @@ async def usage_of_calls(
     return used
 
 
-def _usual(rounds: Sequence[tuple[Used, float]]) -> Used:
-    at_full_speed = [(used.claims, used.client_s / slowness, used.server_s / slowness) for used, slowness in rounds]
+def _usual(rounds: Sequence[tuple[Used, list[float]]]) -> Used:
+    at_full_speed = [
+        (used.claims, used.client_s / slowness[CLIENT], used.server_s / slowness[SERVER]) for used, slowness in rounds
+    ]
     return Used(*(fmean(sorted(values)[1:-1]) for values in zip(*at_full_speed, strict=True)))
 
 
@@ -71,7 +75,7 @@ def server_line(used: Sequence[Used]) -> Linear:
 
 
 async def pauses_s(server: RunningServer, speed: Watch) -> list[float]:
-    """How long single calls take besides processor time, as 99 quantiles: the time until the other program wakes up."""
+    """How long single calls take besides processor time, as quantiles: the time until the other program wakes up."""
     limiter = limiter_at(server.url)
 
     async def paused_s() -> float:
@@ -80,13 +84,13 @@ async def pauses_s(server: RunningServer, speed: Watch) -> list[float]:
         elapsed_s, own_s = time.perf_counter() - begin_s, time.thread_time() - own_s
         return max(0.0, elapsed_s - own_s - server.used_since_s(used))
 
-    taken_s = await speed.times_s(_CALLS, paused_s)
+    taken_s = await speed.times_s(_CALLS, paused_s, CLIENT)
     await limiter.aclose()
-    return quantiles(taken_s, n=100)
+    return quantiles(taken_s, n=_QUANTILES)
 
 
 async def spread(server: RunningServer, speed: Watch, also: Sequence[Budget]) -> list[float]:
-    """How many times longer than its mean a batch takes the process, as 99 quantiles."""
+    """How many times longer than its mean a batch takes the process, as quantiles."""
     limiter, stamps, numbers = limiter_at(server.url), Stamps(), count()
 
     async def batch_s() -> float:
@@ -94,10 +98,10 @@ async def spread(server: RunningServer, speed: Watch, also: Sequence[Budget]) ->
         await claim_together(limiter, some_subjects(next(numbers), _BATCH), also, stamps)
         return time.thread_time() - begin_s
 
-    taken_s = await speed.times_s(_CALLS, batch_s)
+    taken_s = await speed.times_s(_CALLS, batch_s, CLIENT)
     await limiter.aclose()
     mean_s = fmean(taken_s)
-    return quantiles((each / mean_s for each in taken_s), n=100)
+    return quantiles((each / mean_s for each in taken_s), n=_QUANTILES)
 
 
 async def _claim(limiter: AsyncLimiter, subject: str) -> None:

@@ -1,34 +1,34 @@
 """Compares simulations with real runs on this machine: ``python -m benchmarks.fleet validate``.
 
 Processes and their server compete for the cores of this machine, so the simulation has these cores too. A run counts
-only if other programs used little of the machine meanwhile, and is repeated until enough runs count. The machine
-becomes faster and slower, so only times of about one speed are compared, and the simulation has a machine of that
-speed.
+only if other programs used little of the machine meanwhile, and is repeated until enough runs count. The cores become
+faster and slower, so each run is compared with a simulation whose cores have the speed of that run, and the stops that
+they had shortly before.
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from signal import SIGCONT, SIGSTOP
-from statistics import fmean, median
+from statistics import median
 from typing import Self
 
+from benchmarks.fleet.cores import FULL_SPEED
 from benchmarks.fleet.costs import KINDS, Costs
 from benchmarks.fleet.quiet import MAX_OTHERS, wait_until_quiet
-from benchmarks.fleet.real import WINDOW_S, Observed, Window, observe
+from benchmarks.fleet.real import Observed, observe
 from benchmarks.fleet.running import RunningServer, also_of, running
 from benchmarks.fleet.scenario import Population, Scenario, Trouble
 from benchmarks.fleet.simulate import Result, simulate
-from benchmarks.fleet.speed import Watch
+from benchmarks.fleet.speed import Course, Watch
+from benchmarks.fleet.stops import observed_stops
 from benchmarks.fleet.subjects import Admitted
 from benchmarks.fleet.worker import Work
 
 from awx_ratelimit import Rate
 
 TOLERANCE = 0.2
-RUNS, MAX_TRIES = 3, 8
-#: About one speed is within this factor of the median.
-MAX_SPEED_RATIO = 1.15
+RUNS, MAX_TRIES = 5, 10
 SUBJECTS = 1_000
 SECONDS, WARM_UP_S = 2.0, 0.5
 #: asyncio waits for timers in milliseconds.
@@ -52,11 +52,11 @@ class Point:
         load = f"{self.tasks} tasks each" if self.tasks else f"{self.rate:,.0f} claims/s"
         return f"{self.kind}, {self.processes} process{'es' if self.processes > 1 else ''}, {load}"
 
-    def scenario(self) -> Scenario:
-        """The load for the simulation."""
+    def scenario(self, machine: Sequence[Course]) -> Scenario:
+        """The load for the simulation, on a machine whose cores have these speeds."""
         return Scenario(
             self.processes, Population(SUBJECTS), self.kind, rate=self.rate, tasks=self.tasks,
-            machine_cores=os.cpu_count(), tick_s=TICK_S if self.rate else 0.0, seconds=SECONDS, warm_up_s=WARM_UP_S,
+            machine=machine, tick_s=TICK_S if self.rate else 0.0, seconds=SECONDS, warm_up_s=WARM_UP_S,
         )  # fmt: skip
 
     def work(self, url: str) -> Work:
@@ -81,12 +81,24 @@ POINTS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A figure that was predicted and measured. `measured` is None if other programs used the machine all the time."""
+    """A figure that was predicted and measured, as the median of some runs, with the lowest and the highest of them.
+
+    `measured` is None if other programs used the machine all the time.
+    """
 
     what: str
     unit: str
     predicted: float
     measured: float | None
+    lowest: float = 0.0
+    highest: float = 0.0
+
+    @classmethod
+    def of(cls, what: str, unit: str, predicted: Sequence[float], measured: Sequence[float]) -> Self:
+        """The figures of some runs and of their simulations."""
+        if not measured:
+            return cls(what, unit, median(predicted), None)
+        return cls(what, unit, median(predicted), median(measured), min(measured), max(measured))
 
     @property
     def holds(self) -> bool:
@@ -95,35 +107,22 @@ class Row:
 
     def __str__(self) -> str:
         if self.measured is None:
-            return f"| {self.what} | {self._shown(self.predicted)} | the machine was busy | | not measured |"
-        figures = f"{self._shown(self.predicted)} | {self._shown(self.measured)} | {self.predicted / self.measured:.2f}"
-        return f"| {self.what} | {figures} | {'yes' if self.holds else 'NO'} |"
+            return f"| {self.what} | {self._shown(self.predicted)} | the machine was busy | | | not measured |"
+        measured = f"{self._shown(self.measured)} | {_figure(self.lowest)} to {_figure(self.highest)}"
+        ratio = f"{self.predicted / self.measured:.2f} | {'yes' if self.holds else 'NO'}"
+        return f"| {self.what} | {self._shown(self.predicted)} | {measured} | {ratio} |"
 
     def _shown(self, figure: float) -> str:
-        return f"{figure:,.0f} {self.unit}" if figure >= 100 else f"{figure:.2f} {self.unit}"
+        return f"{_figure(figure)} {self.unit}"
 
 
-@dataclass(frozen=True, slots=True)
-class AtOneSpeed:
-    """What was measured in the windows in which the machine had about the same speed."""
-
-    slowness: float
-    claims_s: float
-    p99_s: float
-
-    @classmethod
-    def of(cls, runs: Sequence[Observed]) -> Self:
-        windows = [window for run in runs for window in run.windows]
-        usual = median(window.slowness for window in windows)
-        alike = [each for each in windows if 1 / MAX_SPEED_RATIO <= each.slowness / usual <= MAX_SPEED_RATIO]
-        claims = sum(len(window.took_s) for window in alike)
-        slowness = fmean(window.slowness for window in alike)
-        return cls(slowness, claims / len(alike) / WINDOW_S, p99_s(alike))
+def _figure(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.2f}"
 
 
-def p99_s(windows: Sequence[Window]) -> float:
-    """The time in which 99 % of the claims of these windows had an answer."""
-    took_s = sorted(took_s for window in windows for took_s in window.took_s)
+def p99_s(run: Observed) -> float:
+    """The time in which 99 % of the claims of a run had an answer."""
+    took_s = sorted(run.took_s)
     return took_s[int(len(took_s) * 0.99)] if took_s else 0.0
 
 
@@ -146,35 +145,48 @@ class Validation:
         yield from self._outage()
 
     def _compare(self, point: Point, server: RunningServer) -> Iterator[Row]:
-        runs = self._runs(lambda: observe(point.work(server.url), point.processes, server, self._speed))
-        measured = AtOneSpeed.of(runs) if runs else None
-        predicted = simulate(point.scenario(), self._costs[point.kind].times(measured.slowness if measured else 1.0))
+        runs = self._runs(
+            WARM_UP_S + SECONDS, lambda: observe(point.work(server.url), point.processes, server, self._speed)
+        )
+        predicted = self._simulated(runs, point.scenario, point.kind)
         if point.tasks:
-            yield Row(f"{point}: throughput", "claims/s", predicted.claims_s, measured.claims_s if measured else None)
-        yield Row(f"{point}: p99", "ms", predicted.p99_s * 1_000, measured.p99_s * 1_000 if measured else None)
+            claims_s = [len(run.took_s) / SECONDS for run in runs]
+            yield Row.of(f"{point}: throughput", "claims/s", [each.claims_s for each in predicted], claims_s)
+        yield _p99(str(point), predicted, runs)
 
-    def _runs(self, once: Callable[[], Observed]) -> list[Observed]:
-        """The runs that count."""
+    def _simulated(
+        self, runs: Sequence[Observed], scenario: Callable[[Sequence[Course]], Scenario], kind: str
+    ) -> list[Result]:
+        """A simulation for each run, on a machine of its speed; one at full speed if no run counts."""
+        machines = [run.machine for run in runs] or [[FULL_SPEED] * (os.cpu_count() or 1)]
+        return [simulate(scenario(machine), self._costs[kind]) for machine in machines]
+
+    def _runs(self, seconds: float, once: Callable[[], Observed]) -> list[Observed]:
+        """The runs of so many seconds that count."""
         runs = list[Observed]()
         for _ in range(MAX_TRIES):
             self._patience_s = wait_until_quiet(self._patience_s)
             if not self._patience_s or len(runs) == RUNS:
                 break
-            run = once()
+            stops, run = observed_stops(seconds), once()
             if run.others <= MAX_OTHERS:
-                runs.append(run)
+                machine = [replace(course, stops=each) for course, each in zip(run.machine, stops, strict=True)]
+                runs.append(replace(run, machine=machine))
         return runs
 
     def _outage(self) -> Iterator[Row]:
         """Two guarded processes, and a server that hangs."""
-        runs = self._runs(lambda: _observed_outage(self._speed))
-        windows = [window for run in runs for window in run.windows]
-        slowness = fmean(window.slowness for window in windows) if runs else 1.0
-        predicted = simulate(_outage_scenario(), self._costs["redis"].times(slowness))
+        runs = self._runs(OUTAGE_SECONDS, lambda: _observed_outage(self._speed))
+        predicted = self._simulated(runs, _outage_scenario, "redis")
         what = f"redis hangs for {HANG_S:g} s, {OUTAGE_PROCESSES} processes, {OUTAGE_RATE:,.0f} claims/s"
-        yield Row(f"{what}: p99", "ms", predicted.p99_s * 1_000, p99_s(windows) * 1_000 if runs else None)
-        over = median(map(_over, runs)) if runs else None
-        yield Row(f"{what}: over the limit", "claims", _mean_over(predicted), over)
+        yield _p99(what, predicted, runs)
+        yield Row.of(f"{what}: over the limit", "claims", list(map(_mean_over, predicted)), list(map(_over, runs)))
+
+
+def _p99(what: str, predicted: Sequence[Result], runs: Sequence[Observed]) -> Row:
+    return Row.of(
+        f"{what}: p99", "ms", [each.p99_s * 1_000 for each in predicted], [p99_s(run) * 1_000 for run in runs]
+    )
 
 
 def _observed_outage(speed: Watch) -> Observed:
@@ -187,10 +199,10 @@ def _observed_outage(speed: Watch) -> Observed:
         return observe(work, OUTAGE_PROCESSES, server, speed, [(HANG_AT_S, SIGSTOP), (HANG_AT_S + HANG_S, SIGCONT)])
 
 
-def _outage_scenario() -> Scenario:
+def _outage_scenario(machine: Sequence[Course]) -> Scenario:
     return Scenario(
         OUTAGE_PROCESSES, Population(SUBJECTS), rate=OUTAGE_RATE, limit=LIMIT, workers=OUTAGE_PROCESSES, hold_s=None,
-        machine_cores=os.cpu_count(), tick_s=TICK_S, seconds=OUTAGE_SECONDS, warm_up_s=0.0,
+        machine=machine, tick_s=TICK_S, seconds=OUTAGE_SECONDS, warm_up_s=0.0,
         troubles=[Trouble(HANG_AT_S, HANG_S)], watched=frozenset(range(WATCHED)),
     )  # fmt: skip
 

@@ -6,11 +6,13 @@ from functools import partial
 from statistics import mean
 
 import pytest
+from benchmarks.fleet.cores import FULL_SPEED, SharedCores
 from benchmarks.fleet.costs import ClientCosts, Costs, Linear, ServerCosts
-from benchmarks.fleet.events import OwnCore, SharedCores, Simulation
+from benchmarks.fleet.events import OwnCore, Simulation
 from benchmarks.fleet.scenario import Population, Scenario, Trouble
 from benchmarks.fleet.servers import Call, Claim, Redis
 from benchmarks.fleet.simulate import Result, simulate
+from benchmarks.fleet.speed import Course
 
 from awx_ratelimit import Rate
 from awx_ratelimit.backends.remote.batching import MAX_BATCH_CLAIMS
@@ -35,7 +37,7 @@ def test_queue_of_one_server() -> None:
     """Calls that come at random wait for a server with one thread as long as the formula for M/D/1 says."""
     service_s, busy = 20 * US + 6 * US, 0.7
     simulation, chance, taken = Simulation(), random.Random(1), list[float]()
-    server = Redis(simulation, OwnCore(simulation), COSTS.server, lambda: 0.0, turn_calls=1)
+    server = Redis(OwnCore(simulation), simulation, COSTS.server, lambda: 0.0, turn_calls=1)
     for at_s in _times(chance, busy / service_s, 30_000):
         call = Call(partial(_note, simulation, at_s, taken), claims=[_claim()])
         simulation.at(at_s, partial(server.submit, call))
@@ -45,15 +47,62 @@ def test_queue_of_one_server() -> None:
 
 
 def test_programs_that_share_a_core() -> None:
-    """Programs that share a core equally take as long as the formula for M/D/1 with processor sharing says."""
-    work_s, busy = 50 * US, 0.6
+    """Programs in slices of a core take as long as the formula for M/D/1 with processor sharing says."""
+    work_s, busy = 0.02, 0.6
     simulation, chance, taken = Simulation(), random.Random(1), list[float]()
-    cores = SharedCores(simulation, 1)
-    for at_s in _times(chance, busy / work_s, 30_000):
-        simulation.at(at_s, partial(cores.run, work_s, partial(_note, simulation, at_s, taken)))
-    simulation.run(60)
+    cores = SharedCores(simulation, [FULL_SPEED])
+    for at_s in _times(chance, busy / work_s, 5_000):
+        simulation.at(at_s, partial(cores.program().run, work_s, partial(_note, simulation, at_s, taken)))
+    simulation.run(1_000)
 
-    assert mean(taken) == pytest.approx(work_s / (1 - busy), rel=0.04)
+    assert len(taken) == 5_000
+    assert mean(taken) == pytest.approx(work_s / (1 - busy), rel=0.06)
+
+
+def test_one_program_at_a_time() -> None:
+    """A program does one thing after another, also where cores are idle."""
+    simulation, ends_s = Simulation(), list[float]()
+    program = SharedCores(simulation, [FULL_SPEED] * 2).program()
+    for work_s in (0.003, 0.002):
+        program.run(work_s, lambda: ends_s.append(simulation.now_s))
+    simulation.run(1)
+
+    assert ends_s == pytest.approx([0.003, 0.005])
+
+
+def test_program_that_wakes_up() -> None:
+    """A program that has received less takes the core of one that was ahead, and that one goes on afterwards."""
+    simulation, ends_s = Simulation(), dict[str, float]()
+    cores = SharedCores(simulation, [FULL_SPEED])
+    long, short = cores.program(), cores.program()
+    long.run(0.1, lambda: ends_s.update(long=simulation.now_s))
+    simulation.at(0.0102, partial(short.run, 0.0001, lambda: ends_s.update(short=simulation.now_s)))
+    simulation.run(1)
+
+    assert ends_s["long"] == pytest.approx(0.1001)
+    assert ends_s["short"] < 0.0102 + 0.0008
+
+
+def test_core_of_changing_speed() -> None:
+    """A core takes as much longer as it did in the course of a run."""
+    simulation, ends_s = Simulation(), list[float]()
+    program = SharedCores(simulation, [Course(0.01, [1.0, 3.0])]).program()
+    program.run(0.02, lambda: ends_s.append(simulation.now_s))
+    simulation.run(1)
+
+    assert ends_s == pytest.approx([0.01 + 3 * 0.01], rel=0.05)
+
+
+def test_stopped_core() -> None:
+    """A core that is stopped does nothing, and nobody knows it: a program that wakes up there waits."""
+    simulation, ends_s = Simulation(), list[float]()
+    cores = SharedCores(simulation, [Course(1.0, [1.0], stops=[(0.001, 0.05), (0.2, 0.01)])])
+    runs, waits = cores.program(), cores.program()
+    runs.run(0.004, lambda: ends_s.append(simulation.now_s))
+    simulation.at(0.205, partial(waits.run, 0.001, lambda: ends_s.append(simulation.now_s)))
+    simulation.run(1)
+
+    assert ends_s == pytest.approx([0.054, 0.211])
 
 
 def _times(chance: random.Random, a_second: float, number: int) -> list[float]:
@@ -153,11 +202,12 @@ def test_hot_row() -> None:
     assert hot.claims_s < apart.claims_s / 3
 
 
-def test_costs_of_a_slower_machine() -> None:
+def test_slower_machine() -> None:
     """On a machine that takes twice as long, so do all steps, and a saturated process makes half as many claims."""
     load = Scenario(1, Population(1_000), tasks=100, seconds=0.3, warm_up_s=0.1)
+    fast, slow = (simulate(replace(load, machine=[Course(1.0, [factor])] * 2), COSTS) for factor in (1.0, 2.0))
 
-    assert simulate(load, COSTS.times(2)).claims_s == pytest.approx(simulate(load, COSTS).claims_s / 2, rel=0.03)
+    assert slow.claims_s == pytest.approx(fast.claims_s / 2, rel=0.05)
 
 
 def test_steps_with_a_known_total() -> None:

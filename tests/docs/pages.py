@@ -23,6 +23,8 @@ LINKED_PAGES = [
     *(str(path.relative_to(ROOT)) for folder in ("", "benchmarks") for path in sorted((ROOT / folder).glob("*.md"))),
     *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))),
 ]
+#: A part that a tool writes, such as the files of examples/migration, which tests/migration runs.
+_GENERATED = re.compile(r"^<!-- (\w+) -->$.*?^<!-- /\1 -->$", re.MULTILINE | re.DOTALL)
 _BLOCK = re.compile(r"^( *)```([a-z]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
@@ -49,14 +51,21 @@ def all_blocks(page: str) -> list[Block]:
     return [Block(page, language, dedent(text)) for _, language, text in _BLOCK.findall(text_of(page))]
 
 
+def written_blocks(page: str) -> list[str]:
+    """The Python blocks of a page that were written by hand."""
+    return [
+        dedent(text) for _, language, text in _BLOCK.findall(_GENERATED.sub("", text_of(page))) if language == "python"
+    ]
+
+
 def prose(page: str) -> str:
     """A page without its code blocks."""
     return _BLOCK.sub("", text_of(page))
 
 
 def run(page: str, **given: Any) -> dict[str, Any]:
-    """Run all Python blocks of a page, one after another, with the names in `given`; return their names."""
-    return run_text("".join(blocks(page, "python")), **given)
+    """Run the Python blocks of a page that were written by hand, with the names in `given`; return their names."""
+    return run_text("".join(written_blocks(page)), **given)
 
 
 def run_first(page: str) -> dict[str, Any]:

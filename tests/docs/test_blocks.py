@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 from flask import Flask
-from tests.docs.pages import PAGES, ROOT, Block, all_blocks, blocks, run, text_of
+from tests.docs.pages import PAGES, ROOT, Block, all_blocks, blocks, run, text_of, written_blocks
 from typer.main import get_command
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, MemoryBackend, PlanTable, StaticKeys
@@ -35,24 +35,27 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/api-keys.md": lambda: {"keys": KeyService(KeyStore.open("sqlite://")), "put": print},
     "docs/cors.md": lambda: {"gate": AsyncGate(AsyncLimiter(MemoryBackend()), **_PARTS)},
     "docs/django.md": _configured_django,
+    "docs/migration/django-ratelimit.md": _configured_django,
+    "docs/migration/drf.md": _configured_django,
     "docs/reference/adapters.md": _configured_django,
+    "docs/testing.md": _configured_django,
     "docs/serverless.md": lambda: {"serve": print},
     "docs/deployment.md": lambda: {"app": Flask("shop"), "gate": Gate(Limiter(MemoryBackend()), **_PARTS)},
 }
-#: Programs that tests/migration runs.
-MIGRATION = "docs/migration/"
+#: Commands that keep their terminal: what follows them in a block would never run.
+ENDLESS = {"arq", "celery", "docker run", "make docs-serve", "python manage.py runserver", "redis-server", "sanic"}
 SCRIPTS = [block for page in PAGES for block in all_blocks(page) if block.language == "sh"]
 #: Programs that other tests run with the arguments of the page, and those that are not ours.
 SERVERS = {"uvicorn", "hypercorn", "granian", "gunicorn", "waitress-serve", "uwsgi"}
 SERVER_PAGES = {
-    *("docs/console.md", "docs/deployment.md", "docs/django.md", "docs/flask.md"),
+    *("docs/deployment.md", "docs/django.md", "docs/fastapi.md", "docs/flask.md"),
     *("docs/metrics.md", "docs/tutorial.md", "docs/workers.md"),
 }
 DJANGO_COMMANDS = {"createsuperuser", "migrate"}
-OTHERS = {"curl", "echo", "export", "git", "printf", "psql", "unset"}
+OTHERS = {"curl", "docker", "echo", "export", "git", "grep", "printf", "psql", "unset"}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python") and not page.startswith(MIGRATION)])
+@pytest.mark.parametrize("page", [page for page in PAGES if written_blocks(page)])
 def test_python(page: str) -> None:
     """The Python blocks of a page run one after another, as they are."""
     with _django_apps(page):
@@ -85,13 +88,15 @@ def test_languages(page: str) -> None:
         "nginx",
         "yaml",
         "json",
+        "dockerfile",
     }
     assert blocks(page, "nginx") == [] or page == "docs/deployment.md"
     assert blocks(page, "text") == [] or page in ("docs/plans.md", "docs/explain.md", "docs/reference/cli.md")
     # tests/management/test_openapi_examples.py makes the calls whose replies these are.
     assert blocks(page, "json") == [] or page == "docs/reference/rest.md"
-    # tests/observability/test_metrics_servers.py lets Prometheus check these.
-    assert blocks(page, "yaml") == [] or page == "docs/metrics.md"
+    # tests/observability/test_metrics_servers.py and test_containers_page.py check these.
+    assert blocks(page, "yaml") == [] or page in ("docs/metrics.md", "docs/containers.md")
+    assert blocks(page, "dockerfile") == [] or page == "docs/containers.md"
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda block: block.page)
@@ -115,6 +120,14 @@ def test_commands(script: Block, monkeypatch: pytest.MonkeyPatch) -> None:
             assert hasattr(import_module(module), name), words
         else:
             assert program in OTHERS or (program in SERVERS and script.page in SERVER_PAGES), words
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda block: block.page)
+def test_terminals(script: Block) -> None:
+    """After a command that keeps its terminal, a block has only commands that may be run instead."""
+    endless = [_keeps_its_terminal(words) for words in _commands(script.text)]
+
+    assert sorted(endless) == endless, script.text
 
 
 def test_extras() -> None:
@@ -161,8 +174,12 @@ def _check_command(words: list[str]) -> None:
         assert found.make_context(name, rest, parent=context).params or not found.params
 
 
+def _keeps_its_terminal(words: list[str]) -> bool:
+    return words[0] in SERVERS or any(" ".join(words[: command.count(" ") + 1]) == command for command in ENDLESS)
+
+
 def _check_extras(words: list[str]) -> None:
-    assert words[0] == "install"
+    assert words[0] in ("install", "wheel")
     for name in re.findall(r"\.\[([^\]]*)\]", " ".join(words)):
         assert set(name.split(",")) <= set(_extras()), words
 

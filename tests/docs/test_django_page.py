@@ -1,10 +1,12 @@
 """The examples of docs/django.md do what the page says."""
 
 import re
+import unittest
 from types import SimpleNamespace
 from typing import Any
 
 from django.core.checks import run_checks
+from django.http import HttpResponse
 from django.urls import path
 from tests.adapters.django_site import Site
 from tests.docs.pages import blocks, run_text, text_of
@@ -107,3 +109,16 @@ def test_keys_of_the_setting() -> None:
 
     assert len(named) > 10
     assert named <= set(_KEYS)
+
+
+def test_tests_of_a_project() -> None:
+    """The tests that docs/testing.md shows pass in a project: one is not limited, and one has a clock."""
+    block = next(text for text in blocks("docs/testing.md", "python") if "override_settings" in text)
+    with Site({"v1/agents": lambda _: HttpResponse()}, MIDDLEWARE=[ENTRY]).active():
+        found = run_text(block)
+        load = unittest.defaultTestLoader.loadTestsFromTestCase
+        suite = unittest.TestSuite(load(found[name]) for name in ("AgentTests", "LimitTests"))
+        result = suite.run(unittest.TestResult())
+
+    assert result.testsRun == 2
+    assert [text for _, text in (*result.errors, *result.failures)] == []

@@ -10,8 +10,8 @@ from tests.docs.pages import blocks, run_text
 
 from awx_ratelimit import RateLimited
 
-#: Long random schedules belong to the tests of the backends.
-_QUICK = "not equals_the_model"
+#: Long random schedules belong to the tests of the backends. tests/docs/test_django_page.py runs those of a project.
+_QUICK = "not equals_the_model and not AgentTests and not LimitTests"
 
 
 def without_server(page: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from awx_ratelimit import AsyncLimiter, Plan, Request
+from awx_ratelimit import AsyncLimiter, Plan
+from awx_ratelimit import Request as GateRequest
 from awx_ratelimit.console import Operator, Owner
 
 LINK_SECONDS: Final = 3_600
@@ -44,17 +45,17 @@ class Login:
         self._limiter = limiter
         self.routes: list[BaseRoute] = [Route("/login/{link}", self._enter), Route("/logout", self._leave)]
 
-    def who(self, request: Request) -> Owner | None:
+    def who(self, request: GateRequest) -> Owner | None:
         """The account of the request's session; None without one."""
         account = self._logged_in(request, CUSTOMERS)
         return None if account is None else Owner(account, f"{account}@example.com")
 
-    def operator(self, request: Request) -> Operator | None:
+    def operator(self, request: GateRequest) -> Operator | None:
         """The operator of the request's session; None without one."""
         name = self._logged_in(request, OPERATORS)
         return None if name is None else Operator(name)
 
-    def _logged_in(self, request: Request, entrance: Entrance) -> str | None:
+    def _logged_in(self, request: GateRequest, entrance: Entrance) -> str | None:
         claims = _read(request.cookie(entrance.cookie) or "", self._secret, entrance.session)
         return None if claims is None else str(claims["sub"])
 

@@ -1,4 +1,4 @@
-"""The examples of docs/gate.md, docs/route-limits.md, docs/identify.md and docs/rules.md do what the pages say."""
+"""The examples of docs/gate.md, docs/identify.md and docs/rules.md do what the pages say."""
 
 import time
 from pathlib import Path
@@ -11,7 +11,7 @@ from starlette.authentication import AuthCredentials, AuthenticationBackend, Sim
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
-from tests.docs.pages import blocks, gate_of, run, run_text
+from tests.docs.pages import blocks, run, run_text
 
 from awx_ratelimit import Gate, Limiter, MemoryBackend, Plan, PlanTable, Request, StaticKeys
 from awx_ratelimit.testing import frozen
@@ -119,34 +119,6 @@ def test_of_a_reader(gate_page: dict[str, Any]) -> None:
     """The test that the page shows passes against the page's gate."""
     with frozen(gate_page["gate"]) as clock:
         gate_page["test_the_sixty_first_is_refused"](clock)
-
-
-def test_routes_of_fastapi() -> None:
-    """A route, a decorated endpoint and an included router have limits of their own, each in its bucket."""
-    app = run("docs/route-limits.md")["app"]
-
-    with frozen(gate_of(app)):
-        client = TestClient(app, headers=KEY)
-        answers = [client.get("/search?q=a"), client.post("/invoices"), client.get("/exports/agents")]
-
-    named = [answer.headers["ratelimit"].rpartition(", ")[2].partition(";t")[0] for answer in answers]
-    assert named == ['"search.minute";r=29', '"invoice.minute";r=4', '"export_agents.hour";r=9']
-
-
-def test_routes_of_starlette() -> None:
-    """A function and a class have limits of their own."""
-    client = TestClient(run("docs/route-limits.md")["starlette_app"])
-
-    assert [client.post("/login").status_code for _ in range(6)] == [200] * 5 + [429]
-    assert [client.get("/reports").status_code for _ in range(11)] == [200] * 10 + [429]
-
-
-def test_routes_of_flask() -> None:
-    """A view of a blueprint and a class-based view have limits of their own."""
-    client = run("docs/route-limits.md")["flask_app"].test_client()
-
-    assert [client.post("/v1/login").status_code for _ in range(6)] == [200] * 5 + [429]
-    assert [client.get("/v1/reports").status_code for _ in range(11)] == [200] * 10 + [429]
 
 
 class Alice(AuthenticationBackend):

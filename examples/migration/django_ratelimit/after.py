@@ -8,11 +8,12 @@ import os
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
-from awx_ratelimit import Plan, Refusal, Reply, Request, Rule
+from awx_ratelimit import Plan, Refusal, Reply, Rule
+from awx_ratelimit import Request as GateRequest
 from awx_ratelimit.adapters.django import limit
 
 
-def slow_down(_: Request, __: Refusal) -> Reply:
+def slow_down(_: GateRequest, __: Refusal) -> Reply:
     """Answer refused requests with our own body; the headers are kept."""
     return Reply.json({"error": "slow_down"}, status=429)
 

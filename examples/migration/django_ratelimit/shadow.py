@@ -6,12 +6,13 @@ DJANGO_SETTINGS_MODULE=examples.migration.django_ratelimit.shadow python -m djan
 from examples.migration.django_ratelimit import before
 from examples.migration.django_ratelimit.before import *  # noqa: F403  # as settings are usually extended
 
-from awx_ratelimit import Caller, KeyRefused, Plan, RefusalLog, Request, Rule, StaticKeys
+from awx_ratelimit import Caller, KeyRefused, Plan, RefusalLog, Rule, StaticKeys
+from awx_ratelimit import Request as GateRequest
 
 known = StaticKeys({"awx_example_key": "customer"})
 
 
-def known_caller(request: Request) -> Caller | None:
+def known_caller(request: GateRequest) -> Caller | None:
     """An unknown key counts by address for now: in shadow it must not get a 401."""
     try:
         return known(request)

@@ -6,7 +6,7 @@ import django
 from django.conf import settings
 
 from awx_ratelimit import Plan, Refusal, Reply, Rule
-from awx_ratelimit import Request as AnyRequest
+from awx_ratelimit import Request as GateRequest
 
 SETTINGS = {
     "SECRET_KEY": "only-for-this-example",
@@ -71,7 +71,7 @@ class KeyAuthentication(BaseAuthentication):
         return "ApiKey"
 
 
-def slow_down(_: AnyRequest, __: Refusal) -> Reply:
+def slow_down(_: GateRequest, __: Refusal) -> Reply:
     """Answer refused requests with our own body; the headers are kept."""
     return Reply.json({"error": "slow_down"}, status=429)
 

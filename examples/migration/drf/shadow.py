@@ -6,14 +6,15 @@ Run it with ``gunicorn examples.migration.drf.shadow:app``.
 from examples.migration.drf.before import SETTINGS
 from examples.migration.drf.before import app as limited_by_throttles
 
-from awx_ratelimit import Caller, KeyRefused, Plan, RefusalLog, Request, Rule, StaticKeys, WsgiRateLimitMiddleware
+from awx_ratelimit import Caller, KeyRefused, Plan, RefusalLog, Rule, StaticKeys, WsgiRateLimitMiddleware
+from awx_ratelimit import Request as GateRequest
 
 __all__ = ["SETTINGS", "app"]
 
 known = StaticKeys({"awx_example_key": "customer"})
 
 
-def caller(request: Request) -> Caller | None:
+def caller(request: GateRequest) -> Caller | None:
     """An unknown key counts by address for now: in shadow it must not get a 401."""
     try:
         return known(request)

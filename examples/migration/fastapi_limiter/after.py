@@ -12,17 +12,17 @@ from awx_ratelimit import (
     RateLimitMiddleware,
     Refusal,
     Reply,
-    Request,
     Rule,
     StaticKeys,
     open_async_backend,
 )
+from awx_ratelimit import Request as GateRequest
 from awx_ratelimit.adapters.fastapi import limit
 
 CHAT = Plan.of("chat", per_minute=5)
 
 
-def slow_down(_: Request, __: Refusal) -> Reply:
+def slow_down(_: GateRequest, __: Refusal) -> Reply:
     """Answer refused requests with the body that clients know; the headers are kept."""
     return Reply.json({"detail": "slow_down"}, status=429)
 

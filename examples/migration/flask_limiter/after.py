@@ -5,19 +5,20 @@ import os
 from flask import Blueprint, Flask, request
 from flask.typing import ResponseReturnValue
 
-from awx_ratelimit import Plan, Refusal, Reply, Request, Rule
+from awx_ratelimit import Plan, Refusal, Reply, Rule
+from awx_ratelimit import Request as GateRequest
 from awx_ratelimit.adapters.flask import RateLimit, limit
 
 CODE = "4711"
 
 
-def rows(request: Request) -> int:
+def rows(request: GateRequest) -> int:
     """An export costs one token for each row."""
     text = request.query("rows") or "1"
     return int(text) if text.isascii() and text.isdigit() else 1
 
 
-def slow_down(_: Request, __: Refusal) -> Reply:
+def slow_down(_: GateRequest, __: Refusal) -> Reply:
     """Answer refused requests with our own body; the headers are kept."""
     return Reply.json({"error": "slow_down"}, status=429)
 

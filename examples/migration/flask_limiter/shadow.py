@@ -2,12 +2,13 @@
 
 from examples.migration.flask_limiter.before import app as limited_by_flask_limiter
 
-from awx_ratelimit import Caller, KeyRefused, Plan, RefusalLog, Request, Rule, StaticKeys, WsgiRateLimitMiddleware
+from awx_ratelimit import Caller, KeyRefused, Plan, RefusalLog, Rule, StaticKeys, WsgiRateLimitMiddleware
+from awx_ratelimit import Request as GateRequest
 
 known = StaticKeys({"awx_example_key": "customer"})
 
 
-def caller(request: Request) -> Caller | None:
+def caller(request: GateRequest) -> Caller | None:
     """An unknown key counts by address for now: in shadow it must not get a 401."""
     try:
         return known(request)

@@ -4,17 +4,18 @@ import os
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from awx_ratelimit import Plan, RateLimitMiddleware, Refusal, Reply, Request, Rule
+from awx_ratelimit import Plan, RateLimitMiddleware, Refusal, Reply, Rule
+from awx_ratelimit import Request as GateRequest
 from awx_ratelimit.adapters.fastapi import limit
 
 
-def rows(request: Request) -> int:
+def rows(request: GateRequest) -> int:
     """An export costs one token for each row."""
     text = request.query("rows") or "1"
     return int(text) if text.isascii() and text.isdigit() else 1
 
 
-def slow_down(_: Request, __: Refusal) -> Reply:
+def slow_down(_: GateRequest, __: Refusal) -> Reply:
     """Answer refused requests with our own body; the headers are kept."""
     return Reply.json({"error": "slow_down"}, status=429)
 

@@ -2,12 +2,13 @@
 
 from examples.migration.slowapi.before import app as limited_by_slowapi
 
-from awx_ratelimit import Caller, KeyRefused, Plan, RateLimitMiddleware, RefusalLog, Request, Rule, StaticKeys
+from awx_ratelimit import Caller, KeyRefused, Plan, RateLimitMiddleware, RefusalLog, Rule, StaticKeys
+from awx_ratelimit import Request as GateRequest
 
 known = StaticKeys({"awx_example_key": "customer"})
 
 
-def caller(request: Request) -> Caller | None:
+def caller(request: GateRequest) -> Caller | None:
     """An unknown key counts by address for now: in shadow it must not get a 401."""
     try:
         return known(request)

@@ -111,54 +111,6 @@ class TestLogin:
         assert tried == [401] * 20 + [429] * 5
 
 
-class TestFastApi:
-    """docs/fastapi.md."""
-
-    def test_own_response(self) -> None:
-        """The handler of the page answers refusals of routes, with the headers of the limit."""
-        app = run("docs/fastapi.md")["app"]
-        with frozen(gate_of(app)):
-            client = TestClient(app)
-            answers = [client.get("/search?q=a", headers=KEY) for _ in range(31)]
-
-        assert answers[-1].status_code == 429
-        assert answers[-1].json() == {"error": "slow_down"}
-        assert answers[-1].headers["retry-after"] == "2"
-
-    def test_document(self) -> None:
-        """The OpenAPI document of the second app has the key and the 429."""
-        documented = run("docs/fastapi.md")["documented"]
-
-        assert documented.openapi()["components"]["securitySchemes"]["ApiKey"]["name"].lower() == "x-api-key"
-
-    def test_settled(self) -> None:
-        """A chat costs three requests."""
-        app = run("docs/fastapi.md")["app"]
-        with frozen(gate_of(app)):
-            client = TestClient(app)
-            client.post("/chat", headers=KEY)
-            left = client.get("/other", headers=KEY).headers["ratelimit"]
-
-        assert left.startswith('"minute";r=56')
-
-
-def test_flask() -> None:
-    """A chat costs three requests, a limited view has its own bucket, and an app of the factory is limited."""
-    *short, _ = blocks("docs/flask.md", "python")
-    names = run_text("".join(short))
-    app = names["app"]
-    with frozen(app.wsgi_app.gate):
-        client = app.test_client()
-        for method, path in (("POST", "/chat"), ("GET", "/search")):
-            with client.open(path, method=method, headers=KEY) as response:
-                left = response.headers["RateLimit"]
-
-    assert left.startswith('"minute";r=56')
-    assert '"search.minute";r=29' in left
-    with names["create_app"]().test_client().get("/") as response:
-        assert response.status_code == 401
-
-
 def test_settling() -> None:
     """A chat is charged its estimate, and has cost what the model has used when it has ended."""
     app = run_text(blocks("docs/settling.md", "python")[0])["app"]

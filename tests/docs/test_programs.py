@@ -20,7 +20,7 @@ SETTINGS = """
 ALLOWED_HOSTS = ["localhost"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 """
-#: A project of Django with the console in its wsgi.py, which prints what a visitor and a user get.
+#: A project of Django with the console in its wsgi.py, which prints what a visitor, a user and the user's key get.
 VISITS = """
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -39,6 +39,13 @@ print(visit.status_code, form.status_code, login.status_code, login.headers["loc
 page = client.get("/console/")
 print(page.status_code, "ann" in page.get_data(as_text=True))
 print(client.get("/accounts/logout/").status_code, client.get("/console/").status_code, client.get("/").status_code)
+user = {"username": "ann", "password": "correct horse"}
+token = client.post("/accounts/token/", data=user, buffered=True).get_data(as_text=True)
+made = client.post("/api/v1/api-keys", json={"name": "first-key"}, headers={"Authorization": f"Bearer {token}"})
+admitted = client.get("/agents", headers={"X-API-Key": made.get_json()["key"]})
+print(made.status_code, admitted.status_code, '"agents.minute";r=29' in admitted.headers["ratelimit"])
+guess = {**user, "password": "incorrect donkey"}
+print([client.post("/accounts/token/", data=guess, buffered=True).status_code for _ in range(6)])
 """
 
 
@@ -96,10 +103,17 @@ def test_guesses_in_flask() -> None:
     assert guesses == [401] * 5 + [429]
 
 
+@contextmanager
+def fastapi_client() -> Iterator[TestClient]:
+    """A client of the program of docs/fastapi.md."""
+    names = run_text(blocks("docs/fastapi.md", "python")[-1])
+    with TestClient(names["app"], base_url=SITE, follow_redirects=False) as client:
+        yield client
+
+
 def test_fastapi_console() -> None:
     """A visitor of the console is sent to the login, and a user who has logged in sees it until the logout."""
-    names = run_text(blocks("docs/console.md", "python")[-1])
-    with TestClient(names["app"], base_url=SITE, follow_redirects=False) as client:
+    with fastapi_client() as client:
         visit = client.get("/console/")
         form = client.get("/login")
         login = client.post("/login", data=ANN)
@@ -115,17 +129,37 @@ def test_fastapi_console() -> None:
     assert after.status_code == 303
 
 
-def test_guesses_in_fastapi() -> None:
-    """Five wrong passwords a minute are checked, also for users who do not exist."""
-    names = run_text(blocks("docs/console.md", "python")[-1])
-    with TestClient(names["app"], base_url=SITE, follow_redirects=False) as client:
-        guesses = [client.post("/login", data={**GUESS, "email": email}).status_code for email in (*"abcde", "f")]
+def test_fastapi_keys() -> None:
+    """With the token of a user, the REST API creates a key, which the app admits."""
+    with fastapi_client() as client:
+        token = client.post("/token", data=ANN).text
+        made = client.post(
+            "/api/v1/api-keys", json={"name": "first-key"}, headers={"Authorization": f"Bearer {token}"}
+        ).json()
+        admitted = client.get("/agents", headers={"X-API-Key": made["key"]})
+        refused = client.get("/agents")
 
+    assert admitted.status_code == 200
+    assert '"agents.minute";r=29' in admitted.headers["ratelimit"]
+    assert refused.status_code == 401
+
+
+def test_guesses_in_fastapi() -> None:
+    """Five wrong passwords a minute are checked, on the page and for tokens together, also for unknown users."""
+    with fastapi_client() as client:
+        statuses = [client.post("/login", data=ANN).status_code for _ in range(6)]
+        guesses = [
+            client.post(path, data={**GUESS, "email": email}).status_code
+            for email in ("ann@acme.example", "b", "c")
+            for path in ("/login", "/token")
+        ]
+
+    assert statuses == [303] * 6
     assert guesses == [401] * 5 + [429]
 
 
 def test_django_console(tmp_path: Path) -> None:
-    """The wsgi.py and urls.py of the page work in a new project: login, console and logout."""
+    """The wsgi.py and urls.py of the page work in a new project: login, console, logout, tokens and keys."""
     *_, wsgi, urls = blocks("docs/django.md", "python")
     django = [sys.executable, "-m", "django"]
     subprocess.run([*django, "startproject", "shop", "."], cwd=tmp_path, check=True, timeout=60)
@@ -139,10 +173,16 @@ def test_django_console(tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["303 200 302 /console/", "200 True", "302 303 401"]
+    assert done.stdout.splitlines() == [
+        "303 200 302 /console/",
+        "200 True",
+        "302 303 401",
+        "201 200 True",
+        "[401, 401, 401, 401, 401, 429]",
+    ]
 
 
-@pytest.mark.parametrize("page", ["docs/flask.md", "docs/console.md"])
+@pytest.mark.parametrize("page", ["docs/flask.md", "docs/fastapi.md"])
 def test_secure_cookies(page: str) -> None:
     """The session cookie of each program is for this host and for HTTPS."""
     program = blocks(page, "python")[-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.key_stores import new_file
 
 from awx_ratelimit.cli import main
 from awx_ratelimit.keys import KeyService, KeyStore
@@ -47,7 +48,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def database(tmp_path: Path) -> str:
     """The URL of an empty key store."""
-    return f"sqlite:///{tmp_path}/keys.db"
+    return new_file(tmp_path)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 from tests.browser.site import SESSION, Site
+from tests.key_stores import empty
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client as WsgiTestClient
 
@@ -121,12 +122,19 @@ def _wsgi(site: Site) -> Send:
     return send
 
 
-@pytest.fixture
-def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    """A site with its keys in memory. The parameter is the number of keys an account may create per minute."""
+@pytest.fixture(scope="session")
+def shared_store() -> Iterator[KeyStore]:
+    """A store in memory. Opening one in each test, and compiling its statements again, would take half of the time."""
     store = KeyStore.open("sqlite://")
-    yield Site(store, creations=getattr(request, "param", 1_000))
+    yield store
     store.close()
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest, shared_store: KeyStore) -> Site:
+    """A site with its keys in memory. The parameter is the number of keys an account may create per minute."""
+    empty(shared_store)
+    return Site(shared_store, creations=getattr(request, "param", 1_000))
 
 
 @pytest.fixture(params=[_asgi, _wsgi], ids=["asgi", "wsgi"])

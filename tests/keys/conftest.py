@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.key_stores import new_file
 from tests.postgres_servers import Postgres
 
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
@@ -27,21 +28,41 @@ def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[s
     server.drop(name)
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the file that tests use one after another."""
+    return tmp_path_factory.mktemp("keys")
+
+
+@pytest.fixture
+def sqlite_database(shared_folder: Path) -> str:
+    """The address of a new file with an empty store. It is the same address in each test, for the sake of `stores`."""
+    return new_file(shared_folder)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database(request: pytest.FixtureRequest) -> str:
     """The address of an empty store on a database of each kind."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/keys.db"
+        address: str = request.getfixturevalue("sqlite_database")
+        return address
     server: Postgres = request.getfixturevalue("postgres")
     return server.emptied_store()
 
 
+@pytest.fixture(scope="session")
+def stores() -> dict[str, KeyStore]:
+    """The stores by their addresses. A new one compiles its statements again, which takes longer than most tests."""
+    return {}
+
+
 @pytest.fixture
-def store(database: str) -> Iterator[KeyStore]:
-    """An open store with all its tables."""
-    store = KeyStore.open(database)
-    yield store
-    store.close()
+def store(database: str, stores: dict[str, KeyStore]) -> Iterator[KeyStore]:
+    """A store with all its tables, which connects anew in each test."""
+    if database not in stores:
+        stores[database] = KeyStore.open(database)
+    yield stores[database]
+    stores[database].close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jwt
 import pytest
-from tests.keys.conftest import clock, database, service, store
+from tests.keys.conftest import clock, database, service, shared_folder, sqlite_database, store, stores
 
 from awx_ratelimit import Limiter, MemoryBackend, Plan, PlanTable, Request
 from awx_ratelimit.http.message import FullRequest
@@ -23,7 +23,7 @@ PLANS = PlanTable(
     (Plan.of("starter", per_minute=60, per_day=10_000, concurrent=5), Plan.of("growth", per_minute=300)),
     default="starter",
 )
-__all__ = ["clock", "database", "service", "store"]
+__all__ = ["clock", "database", "service", "shared_folder", "sqlite_database", "store", "stores"]
 Lines = Sequence[tuple[bytes, bytes]]
 
 

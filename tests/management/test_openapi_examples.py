@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -53,9 +52,9 @@ _RANDOM = [
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> str:
+def database(sqlite_database: str) -> str:
     """A store in SQLite: the replies of both databases are the same."""
-    return f"sqlite:///{tmp_path}/keys.db"
+    return sqlite_database
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Requests to the operator's API that are refused, and ids in its paths."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +21,9 @@ CALLS: list[tuple[str, str, Any]] = [
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> str:
+def database(sqlite_database: str) -> str:
     """A store in SQLite: these requests are refused before any database is asked to change something."""
-    return f"sqlite:///{tmp_path}/keys.db"
+    return sqlite_database
 
 
 @pytest.mark.parametrize(

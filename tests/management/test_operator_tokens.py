@@ -1,6 +1,5 @@
 """Only operators' tokens work on the operator's API, and they work nowhere else."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,9 +62,9 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> str:
+def database(sqlite_database: str) -> str:
     """A store in SQLite: tokens are refused before any database is asked."""
-    return f"sqlite:///{tmp_path}/keys.db"
+    return sqlite_database
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -3,8 +3,11 @@
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import typer
+import typer.main
 
 from awx_ratelimit.cli import account_commands, key_commands, metrics_commands, output, server_commands, usage_commands
 from awx_ratelimit.cli.explain_command import explain
@@ -39,7 +42,7 @@ app.command()(loadtest_worker)
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. Errors are printed as one line on stderr."""
     try:
-        status = app(args=arguments and list(arguments), prog_name="awx-ratelimit", standalone_mode=False)
+        status = _command()(args=arguments and list(arguments), prog_name="awx-ratelimit", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader closed the pipe. Without this, the interpreter prints another error when it exits.
@@ -54,6 +57,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = "" if isinstance(error, InvalidKeyRequest) else getattr(error, "code", "")
         return _failed(f"{error}. See {page('errors', code)}" if code else str(error))
     return status if isinstance(status, int) else 0
+
+
+@cache
+def _command() -> Any:
+    """All commands. A program that runs many of them, such as a test, builds their parsers once."""
+    return typer.main.get_command(app)
 
 
 def _failed(message: str) -> int:

@@ -430,6 +430,7 @@ def test_flood_of_one_reason(clock: ManualClock, tokens: AccessTokens, caplog: A
     assert "its audience is wrong" in caplog.records[1].getMessage()
 
 
+#: RSA keys are created by the test that needs them, and not by every worker.
 WRONG: dict[str, tuple[Any, Any, str]] = {
     "no algorithm": (SECRET, [], "algorithms"),
     "a text": (SECRET, "HS256", "algorithms"),
@@ -441,13 +442,13 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
     "too short for one": ("s" * 63, ["HS256", "HS512"], "too short for HS512"),
     "no secret": ("", ["HS256"], "key"),
     "None": (None, ["HS256"], "not a key for HS256"),
-    "a public key as a secret": (public_pem(rsa_key()), ["HS256"], "not a key for HS256"),
-    "a public key for both": (public_pem(rsa_key()), ["RS256", "HS256"], "not a key for HS256"),
-    "an RSA key for ES": (public_pem(rsa_key()), ["ES256"], "not a key for ES256"),
-    "a small RSA key": (public_pem(rsa_key(1_024)), ["RS256"], "too short for RS256"),
-    "another curve": (public_pem(ec.generate_private_key(ec.SECP384R1())), ["ES256"], "not a key for ES256"),
+    "a public key as a secret": (lambda: public_pem(rsa_key()), ["HS256"], "not a key for HS256"),
+    "a public key for both": (lambda: public_pem(rsa_key()), ["RS256", "HS256"], "not a key for HS256"),
+    "an RSA key for ES": (lambda: public_pem(rsa_key()), ["ES256"], "not a key for ES256"),
+    "a small RSA key": (lambda: public_pem(rsa_key(1_024)), ["RS256"], "too short for RS256"),
+    "another curve": (lambda: public_pem(ec.generate_private_key(ec.SECP384R1())), ["ES256"], "not a key for ES256"),
     "a private key": (
-        rsa_key().private_bytes(
+        lambda: rsa_key().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ),
         ["RS256"],
@@ -462,7 +463,8 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
 @pytest.mark.parametrize("case", WRONG)
 def test_invalid_configuration(clock: ManualClock, case: str) -> None:
     """A weak or contradictory configuration is an error at the start, and the error does not contain the key."""
-    key, algorithms, says = WRONG[case]
+    given, algorithms, says = WRONG[case]
+    key = given() if callable(given) else given
     with pytest.raises(InvalidKeyRequest, match=says) as caught:
         tokens_of(clock, key, algorithms)
 

@@ -57,9 +57,9 @@ compiler:
 test: $(READY) servers uwsgi axe-core
 	$(MAKE) --no-print-directory --jobs 2 check pytest
 
-# Every test on every server and database and six times the random histories, then the long storms and audits.
+# Every test on every server and database and eight times the random histories, then the long storms and audits.
 test-full: $(READY) servers uwsgi axe-core mod_wsgi
-	AWX_EXAMPLES=6 $(MAKE) --no-print-directory --jobs 2 check pytest SELECT=
+	AWX_EXAMPLES=8 $(MAKE) --no-print-directory --jobs 2 check pytest SELECT=
 	$(MAKE) --no-print-directory pythons test-oldest chaos audit
 
 pytest: export TMPDIR := $(or $(TMPDIR),$(SHM),/tmp)

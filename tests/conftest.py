@@ -20,7 +20,7 @@ if _IN_OWN_PROCESS not in os.environ:
     from hypothesis import settings
 
     # The duration of an example only shows how busy the machine is.
-    settings.register_profile("any machine", deadline=None, max_examples=50 * EXAMPLES)
+    settings.register_profile("any machine", deadline=None, max_examples=38 * EXAMPLES)
     settings.load_profile("any machine")
     pytest_plugins += ["tests.redis_servers", "tests.redis_groups", "tests.postgres_servers"]
 

@@ -26,8 +26,8 @@ _MIN_LINES = 30
 #: A release in memory has more instructions after which a handler can run than this.
 _MIN_INSTRUCTIONS = 4
 _RETURNED = -2
-#: `make test` interrupts every seventh place, `make test-full` every one.
-_STEP = 1 if EXAMPLES > 1 else 7
+#: `make test` interrupts every eleventh place, `make test-full` every one.
+_STEP = 1 if EXAMPLES > 1 else 11
 
 
 class Interrupted(Exception):

@@ -35,6 +35,21 @@ _USAGE_FULL = re.compile(
     r"|keys/test_usage_history\.py::test_(fork|exit|thread|async_flush|closed|failed_write|many_keys)\[postgresql"
     r"|keys/test_key_tracing\.py::test_bounded\[postgresql)"
 )
+#: The pages are the same without JavaScript. What it changes is tested without it in the tests of the main tasks.
+_PLAIN_FULL = re.compile(
+    r"tests/browser/test_(operator\.py::test_(limits_and_explain|find_a_key)"
+    r"|flows\.py::test_(reload|rename|hostile_name|hostile_name_in_forms|keyboard|usage|skip_link)"
+    r"|safety\.py::test_back_and_forward)\[plain"
+)
+#: The pages and forms are the same behind both adapters. Logins, cookies and what attacks them are tested behind both.
+_WSGI_FULL = re.compile(r"tests/console/test_(pages|usage_pages|forms|quota_notes)\.py::.*\[(.*-)?wsgi[-\]]")
+#: Several processes share a store on PostgreSQL, and two of the four ways in which uWSGI's processes share limits.
+_PROCESSES_FULL = re.compile(
+    r"tests/management/(test_revocation_across_processes\.py::.*\bsqlite\b"
+    r"|test_no_key_in_output\.py::test_key_appears_nowhere\[postgresql)"
+    r"|tests/integration/test_uwsgi_forks\.py::.*\[(processes-host|threads-redis)\]"
+)
+_ALL_FULL = (_FULL, _REFUSED_FULL, _RACES_FULL, _USAGE_FULL, _PLAIN_FULL, _WSGI_FULL, _PROCESSES_FULL)
 #: Tests that share nothing: each is a group. Two tests of the demo share a run.
 _ALONE = re.compile(r"tests/(test_examples\.py::(?!test_demo$|test_output_of_the_demo$)|chaos/)")
 #: The tests of a row share its app.
@@ -57,6 +72,14 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
 
+    def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+        """Forget a group when it is complete, or else all tests that a worker has run are counted after each test."""
+        super().mark_test_complete(node, item_index, duration)
+        groups = self.assigned_work[node]
+        group = group_of(self.registered_collections[node][item_index])
+        if all(groups[group].values()):
+            del groups[group]
+
 
 def pytest_xdist_auto_num_workers() -> int:
     """Run two workers per core: tests wait as much as they compute."""
@@ -69,12 +92,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return GroupScheduling(config, log)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Create no items for parameters that `make test` leaves out: each worker would create them all, and drop them."""
+    if metafunc.config.option.markexpr == "not full":
+        kept = [call for call in metafunc._calls if all(mark.name != "full" for mark in call.marks)]
+        # A function without any parameters left is dropped by its mark.
+        metafunc._calls = kept or metafunc._calls
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that `make test` leaves out. Put each group side by side, and the longest groups first."""
     ranks: dict[str, tuple[int, int]] = {}
     for item in items:
-        if any(pattern.match(item.nodeid) for pattern in (_FULL, _REFUSED_FULL, _RACES_FULL, _USAGE_FULL)):
+        if any(pattern.match(item.nodeid) for pattern in _ALL_FULL):
             item.add_marker("full")
         group = group_of(item.nodeid)
         kind = group.partition(" ")[0]

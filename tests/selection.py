@@ -6,8 +6,13 @@ from typing import Any
 
 import pytest
 
-#: `make test-full` sets this to six.
+#: `make test-full` sets this to eight.
 EXAMPLES = int(os.environ.get("AWX_EXAMPLES", "1"))
+
+
+def steps(number: int, *, full: int) -> int:
+    """How many random steps a test takes: `number` in `make test`, `full` in `make test-full`."""
+    return full if EXAMPLES > 1 else number
 
 
 def parameters(values: Mapping[str, Any] | Iterable[Any], full: Collection[str]) -> list[Any]:

@@ -50,10 +50,10 @@ periods_ms = st.builds(
 
 
 def with_examples(number: int, **more: Any) -> settings:
-    """A third of `number` of examples; `make test-full` makes twice `number`."""
+    """A quarter of `number` of examples; `make test-full` makes twice `number`."""
     # Examples share a server, but each writes the state that it reads.
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(max_examples=number * EXAMPLES // 3, deadline=None, suppress_health_check=checks, **more)
+    return settings(max_examples=number * EXAMPLES // 4, deadline=None, suppress_health_check=checks, **more)
 
 
 #: Numbers up to 2**53, most of them near a power of two.

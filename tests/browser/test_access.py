@@ -67,7 +67,15 @@ def test_axe(opened: Callable[..., Page], key_id: str) -> None:
     assert {path: what for path, what in found.items() if what} == {}
 
 
-@pytest.mark.parametrize(("scheme", "size"), [("dark", WIDE), ("light", PHONE)], ids=["dark", "phone"])
+@pytest.mark.parametrize(
+    ("scheme", "size"),
+    [
+        ("dark", PHONE),
+        pytest.param("dark", WIDE, marks=pytest.mark.full),
+        pytest.param("light", PHONE, marks=pytest.mark.full),
+    ],
+    ids=["both", "dark", "phone"],
+)
 def test_axe_dark_and_phone(opened: Callable[..., Page], key_id: str, scheme: str, size: dict[str, int]) -> None:
     """Axe finds no serious violation in the dark theme and the phone layout."""
     page = opened(color_scheme=scheme, viewport=size, reduced_motion="reduce", bypass_csp=True)
@@ -112,7 +120,7 @@ def test_phone(opened: Callable[..., Page], key_id: str) -> None:
     assert small == []
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("size", [pytest.param(WIDE, marks=pytest.mark.full), PHONE], ids=["wide", "phone"])
 def test_chart_labels(opened: Callable[..., Page], site: Site, account: str, size: dict[str, int]) -> None:
     """The texts of a chart do not overlap, whatever its numbers and its time, and its bars can be seen."""
     key = site.key(account, "n")

@@ -116,7 +116,11 @@ def test_live(opened: Callable[..., Page], site: Site, account: str) -> None:
 
 @pytest.mark.parametrize(
     ("scheme", "size"),
-    [("light", WIDE), ("dark", PHONE), pytest.param("dark", WIDE, marks=pytest.mark.full)],
+    [
+        pytest.param("light", WIDE, marks=pytest.mark.full),
+        ("dark", PHONE),
+        pytest.param("dark", WIDE, marks=pytest.mark.full),
+    ],
     ids=["wide", "phone", "dark"],
 )
 def test_access(opened: Callable[..., Page], site: Site, account: str, scheme: str, size: dict[str, int]) -> None:

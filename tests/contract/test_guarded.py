@@ -1,7 +1,7 @@
 """A guard under the whole contract: it changes nothing while its backend works, and obeys the laws without it."""
 
 import pytest
-from tests.selection import EXAMPLES
+from tests.selection import steps
 
 from awx_ratelimit import STARTER, AsyncLimiter, BackendUnavailable, Budget, Decision, MemoryBackend, Plan
 from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
@@ -17,14 +17,14 @@ from awx_ratelimit.testing.backend_laws.settlements import SettlementLaws
 
 class TestGuardedBackend(BackendContract):
     # The backend's own contract takes more steps.
-    exact_steps = 2_000 * EXAMPLES
+    exact_steps = steps(1_000, full=12_000)
 
     def backend(self, clock: ManualClock) -> GuardedBackend:
         return GuardedBackend(MemoryBackend(clock=clock))
 
 
 class TestAsyncGuardedBackend(BackendContract):
-    exact_steps = 2_000 * EXAMPLES
+    exact_steps = steps(1_000, full=12_000)
 
     def backend(self, clock: ManualClock) -> AsyncGuardedBackend:
         return AsyncGuardedBackend(MemoryBackend(clock=clock))
@@ -50,7 +50,7 @@ class Gone(MemoryBackend):
 class TestGuardInAnOutage(RateLaws, LeaseAndRefundLaws, JointClaimLaws, SettlementLaws, CalendarLaws):
     """The only worker decides without its backend: its shares are the whole limits."""
 
-    exact_steps = 4_000 * EXAMPLES
+    exact_steps = steps(2_000, full=24_000)
 
     def backend(self, clock: ManualClock) -> GuardedBackend:
         guarded = GuardedBackend(Gone())

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
-from tests.selection import EXAMPLES
+from tests.selection import steps
 
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.testing import BackendContract, ManualClock
 
 
 class TestHostBackend(BackendContract):
-    exact_steps = 8_000 * EXAMPLES
+    exact_steps = steps(4_000, full=48_000)
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:

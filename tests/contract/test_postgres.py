@@ -2,13 +2,14 @@
 
 import pytest
 from tests.postgres_servers import Postgres
+from tests.selection import steps
 
 from awx_ratelimit.backends.postgres import AsyncPostgresBackend, PostgresBackend
 from awx_ratelimit.testing import BackendContract, ManualClock
 
 
 class TestAsyncPostgresBackend(BackendContract):
-    exact_steps = 2_000
+    exact_steps = steps(1_000, full=2_000)
 
     @pytest.fixture(autouse=True)
     def _database(self, limits_url: str) -> None:
@@ -20,7 +21,7 @@ class TestAsyncPostgresBackend(BackendContract):
 
 @pytest.mark.full
 class TestPostgresBackend(BackendContract):
-    exact_steps = 2_000
+    exact_steps = steps(1_000, full=2_000)
 
     @pytest.fixture(autouse=True)
     def _database(self, limits_url: str) -> None:

@@ -148,7 +148,10 @@ def test_same_seed() -> None:
     assert simulate(replace(OUTAGE, seed=2), COSTS) != result
 
 
-@pytest.mark.parametrize(("processes", "workers"), [(2, 2), (8, 2), (8, 8), (3, 1)])
+@pytest.mark.parametrize(
+    ("processes", "workers"),
+    [(2, 2), (8, 2), pytest.param(8, 8, marks=pytest.mark.full), pytest.param(3, 1, marks=pytest.mark.full)],
+)
 @pytest.mark.parametrize("lost_s", [None, 0.5])
 def test_bound_of_an_outage(processes: int, workers: int, lost_s: float | None) -> None:
     """In an outage no subject is admitted more than the guard promises, and a busy one more than half of it."""

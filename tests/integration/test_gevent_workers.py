@@ -37,7 +37,7 @@ COMMANDS = {
     "patched after the library is imported": f"{GUNICORN} --config {{folder}}/imports.py",
     "patched before anything": f"gevent.monkey --module {GUNICORN}",
 }
-REPEATS = ("patched before the app is loaded", "patched before anything")
+REPEATS = ("patched before the app is loaded", "patched after the app is loaded", "patched before anything")
 
 
 @contextmanager

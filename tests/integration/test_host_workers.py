@@ -25,7 +25,9 @@ def decided(port: int) -> tuple[int, bytes]:
     return answer
 
 
-@pytest.mark.parametrize("command", parameters(SERVERS, full=("gunicorn, 2 workers of 8 threads",)))
+@pytest.mark.parametrize(
+    "command", parameters(SERVERS, full=("gunicorn, 2 workers of 8 threads", "gunicorn, 3 plain workers"))
+)
 def test_workers_share_one_limit_exactly(command: str, tmp_path: Path) -> None:
     """Workers that get twice the limit allow exactly that limit, and log no warning."""
     with serving(command, f"host://{tmp_path}/limits", tmp_path) as port, ThreadPoolExecutor(16) as threads:

@@ -25,7 +25,10 @@ CHILDREN = [
     "multiprocessing_fork", "multiprocessing_spawn", "multiprocessing_forkserver", "multiprocessing_late", "executor",
 ]  # fmt: skip
 ASKED = ["flushed", "flushed_by_a_task", "closed"]
-REPEATS = ("released", "exits", "left", "multiprocessing_fork", "multiprocessing_late", "flushed")
+REPEATS = (
+    "released", "exits", "thread", "left", "multiprocessing_fork", "multiprocessing_forkserver", "multiprocessing_late",
+    "flushed",
+)  # fmt: skip
 
 
 def ended(url: str, way: str, *more: Any) -> "subprocess.CompletedProcess[str]":

@@ -17,6 +17,7 @@ from types import MappingProxyType
 import pytest
 from tests.processes import free_port, guarded, stop
 from tests.redis_servers import RedisServer
+from tests.selection import parameters
 
 TOKENS = 100
 KEY = {"X-API-Key": "awx_test_shared"}
@@ -79,7 +80,7 @@ def _wait_for(workers: int, port: int, process: "subprocess.Popen[bytes]", log: 
     pytest.fail(f"the workers did not start:\n{log.read_text(errors='replace')}")
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+@pytest.mark.parametrize("command", parameters(COMMANDS, full=("gunicorn, 2 workers of 8 threads",)))
 def test_workers_share_one_limit(command: str, redis_server: RedisServer, tmp_path: Path) -> None:
     """Of three times as many requests as the limit has tokens, sent concurrently, exactly its tokens are admitted.
 

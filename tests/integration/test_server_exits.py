@@ -36,7 +36,9 @@ SERVERS = {
 }
 
 
-@pytest.mark.parametrize("command", parameters(SERVERS, full=("gunicorn-sync", "granian-wsgi", "hypercorn")))
+@pytest.mark.parametrize(
+    "command", parameters(SERVERS, full=("gunicorn-sync", "granian-wsgi", "hypercorn", "granian-asgi"))
+)
 def test_a_server_that_has_ended_holds_no_slot(command: str, redis_server: RedisServer, tmp_path: Path) -> None:
     """What a worker held when it was asked to end is free when it has ended, and its log says nothing about it."""
     url = f"{redis_server.socket_url}?budget_ms=5000"

@@ -16,6 +16,7 @@ import trio
 from tests.integration.trio_app import DAY, KEY
 from tests.processes import free_port, guarded, stop
 from tests.redis_servers import HOST, RedisServer
+from tests.selection import parameters
 
 from awx_ratelimit import STARTER, AsyncGate, AsyncLimiter, MemoryBackend, PlanTable, StaticKeys
 from awx_ratelimit.adapters.asgi import AsgiApp
@@ -57,7 +58,7 @@ def _ask(port: int, method: str = "GET", body: bytes | None = None) -> int:
         connection.close()
 
 
-@pytest.mark.parametrize("backend", ["memory://", "host://{folder}/limits"])
+@pytest.mark.parametrize("backend", parameters(["memory://", "host://{folder}/limits"], full=["memory://"]))
 def test_memory_and_files_decide_on_trio(backend: str, tmp_path: Path) -> None:
     """The day's tokens are let in one after the other, for each slot comes back; the rest is refused, uploads too."""
     with started(tmp_path, backend.format(folder=tmp_path)) as (process, port, log):

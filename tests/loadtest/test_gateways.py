@@ -28,10 +28,10 @@ LIKE_OTHERS = (
     "fixed-window", "window-of-first-use", "unlimited-slots", "waits-too-short", "slow-neighbour",
     "account-limit-per-key", "account-slots-per-key", "strict-account", "month-of-30-days",
 )  # fmt: skip
-#: Peers that differ in a setting, and the demo with other settings than its usual ones.
+#: Peers but for nginx, and the demo with other settings than its usual ones. Its slots are those of the honest gateway.
 SLOW_PEERS = (
-    "Flask-Limiter", "slowapi, moving", "Flask-Limiter, moving", "demo, processes with memory",
-    "demo, processes on Redis", "demo, slots on Redis",
+    "slowapi", "Flask-Limiter", "slowapi, moving", "Flask-Limiter, moving", "demo, slots",
+    "demo, processes with memory", "demo, processes on Redis", "demo, slots on Redis",
 )  # fmt: skip
 REPEATED = tuple(honest(f"honest-{n}", HONEST.plan, HONEST.profiles, must_pass=EVERYTHING) for n in range(1, RUNS))
 

@@ -97,7 +97,7 @@ def _rule_of(mount: str, below: str) -> Callable[[Any], Any]:
     return gate._policy.rule_for
 
 
-many = settings(max_examples=50 * EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=38 * EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @cache

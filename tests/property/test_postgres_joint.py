@@ -9,6 +9,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests import strategies
 from tests.postgres_servers import Postgres
 from tests.property.test_redis_joint import START_MS, JointClaims, KeepingBackend, numbers
+from tests.selection import parameters
 
 from awx_ratelimit import Decision, Plan, Rate
 from awx_ratelimit.backends.postgres import PostgresBackend
@@ -60,7 +61,7 @@ def test_joint_claims_equal_the_core(postgres: Postgres) -> None:
     run_state_machine_as_test(machine, settings=strategies.with_examples(30, stateful_step_count=40))
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", parameters(range(2), full="1"))
 def test_many_open_claims_equal_the_core(postgres: Postgres, seed: int) -> None:
     """Hundreds of open claims, with limits that come and go, give back the same as in memory."""
     random, clock, open_claims = Random(seed), ManualClock(START_MS), list[tuple[Decision, Decision]]()

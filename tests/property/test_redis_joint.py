@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from tests import strategies
 from tests.redis_servers import RedisServer
+from tests.selection import parameters
 
 from awx_ratelimit import Concurrency, Decision, MemoryBackend, Plan, Rate, RedisBackend
 from awx_ratelimit.core.budget import Budget
@@ -210,7 +211,7 @@ def test_joint_claims_equal_the_core(redis_server: RedisServer) -> None:
         run_state_machine_as_test(machine, settings=strategies.with_examples(50, stateful_step_count=40))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", parameters(range(3), full="12"))
 def test_many_open_claims_equal_the_core(redis_server: RedisServer, seed: int) -> None:
     """Hundreds of open claims in several chunks, with limits that come and go, give back the same as in memory."""
     random, clock, open_claims = Random(seed), ManualClock(START_MS), list[tuple[Decision, Decision]]()

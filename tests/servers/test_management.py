@@ -264,7 +264,6 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403",
     ("api", "phases"),
     [
         ("customers", ALL_PHASES),
-        ("operator", "fuzzing"),
         pytest.param("operator", ALL_PHASES, marks=pytest.mark.full),
     ],
 )

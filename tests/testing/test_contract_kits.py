@@ -33,7 +33,7 @@ class TestBroken(BackendContract):
     "import_line",
     [
         "from awx_ratelimit.testing import BackendContract",
-        "from awx_ratelimit.testing.backend_contract import BackendContract",
+        pytest.param("from awx_ratelimit.testing.backend_contract import BackendContract", marks=pytest.mark.full),
     ],
 )
 def test_a_failed_law_shows_the_compared_values(tmp_path: Path, import_line: str) -> None:

@@ -16,6 +16,19 @@ _is_masked: Final = re.compile(r"(?P<prefix>[a-z0-9_]{0,32})(?:\.{3}|…)(?P<las
 _EXPECTED: Final = "expected the masked form of a key, such as awx_...x4f2, or the id of a key"
 
 
+def traced(shown: str) -> Traced:
+    """Return what `shown` says of a key. Raises InvalidKeyRequest for a whole key, and for anything else."""
+    if not isinstance(shown, str):
+        raise InvalidKeyRequest("not a text", remedy=_EXPECTED, field="key")
+    refuse_key(shown, "key")
+    match = _is_masked(shown.strip())
+    if match is not None:
+        return Traced(prefix=match["prefix"] or None, last4=match["last4"])
+    if not is_key_id(shown.strip()):
+        raise InvalidKeyRequest("not what is shown of a key", remedy=_EXPECTED, field="key")
+    return Traced(key_id=shown.strip())
+
+
 class KeyTracing:
     """Finds keys of all accounts, also revoked ones. No customer may see what it finds.
 
@@ -33,15 +46,7 @@ class KeyTracing:
         `shown` is a masked form such as ``awx_...x4f2``, ``...x4f2`` for any prefix, or the id of a key. Several keys
         may have the same masked form. They are ordered by account, newest first.
         """
-        if not isinstance(shown, str):
-            raise InvalidKeyRequest("not a text", remedy=_EXPECTED, field="key")
-        refuse_key(shown, "key")
-        match = _is_masked(shown.strip())
-        if match is not None:
-            return self._found(Traced(prefix=match["prefix"] or None, last4=match["last4"]))
-        if not is_key_id(shown.strip()):
-            raise InvalidKeyRequest("not what is shown of a key", remedy=_EXPECTED, field="key")
-        return self._found(Traced(key_id=shown.strip()))
+        return self._found(traced(shown))
 
     def of_text(self, key: str) -> TracedKey | None:
         """Return the key whose whole text is `key`; None if there is no such key. It is not a use of the key."""

@@ -6,6 +6,7 @@ import pytest
 from tests.browser.site import Site
 from tests.console.operator.conftest import OperatorClient
 from tests.console.operator.test_account import text
+from tests.keys.store_probes import statements
 
 from awx_ratelimit.keys import KeyFormat
 
@@ -20,6 +21,14 @@ def test_found(client: OperatorClient, site: Site, form: str) -> None:
     assert response.status == 303
     assert f"/operator/account?id={client.account}" in page
     assert f"{client.account} prod {key.masked} {key.id} active" in text(page)
+
+
+def test_one_look_up(client: OperatorClient, site: Site) -> None:
+    """The form looks no key up: the address of its result does."""
+    with statements(site.store) as sent:
+        client.submit("/keys", shown="awx_...x4f2")
+
+    assert not [statement for statement in sent if "awx_api_keys.last4" in statement]
 
 
 def test_revoked(client: OperatorClient, site: Site) -> None:

@@ -14,6 +14,7 @@ from awx_ratelimit.console.operator.identity import OperatorRequest
 from awx_ratelimit.console.operator.routes import OperatorAction
 from awx_ratelimit.console.page_request import Page, PageResponse, SeeOther
 from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.keys.key_tracing import traced
 from awx_ratelimit.keys.models import TracedKey
 
 
@@ -31,7 +32,7 @@ class KeySearch:
     def _page(self, request: OperatorRequest) -> Page:
         shown = request.query.get("shown", "").strip()
         try:
-            found = self._found(shown) if shown else None
+            found = self._context.keys.operator.keys.shown_as(shown) if shown else None
         except InvalidKeyRequest as error:
             return _invalid(shown, error)
         return _result(found, {**EMPTY_FORM, "values": {"shown": shown}})
@@ -40,13 +41,10 @@ class KeySearch:
         _, fields = self._forms.checked(request, "find_key", "shown")
         shown = fields["shown"].strip()
         try:
-            self._found(shown)
+            traced(shown)
         except InvalidKeyRequest as error:
             return _invalid(shown, error)
         return SeeOther(f"/keys?{urlencode({'shown': shown})}")
-
-    def _found(self, shown: str) -> tuple[TracedKey, ...]:
-        return self._context.keys.operator.keys.shown_as(shown)
 
 
 def _invalid(shown: str, error: InvalidKeyRequest) -> Page:

@@ -45,6 +45,18 @@ def test_no_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     assert page("cors") == "docs/cors.md"
 
 
+def test_no_other_paths() -> None:
+    """No text of the package names a page by its path, so that AWX_DOCS_URL turns all of them into links."""
+    others = [path for path in (ROOT / "src").rglob("*.py") if path.name != "documentation.py"]
+    trees = [ast.parse(source) for path in others if "docs/" in (source := path.read_text())]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
+
+    assert len(trees) > 10
+    assert [text for text in texts if "docs/" in str(text)] == []
+
+
 @pytest.mark.parametrize(("name", "anchor"), sorted(set(_named())))
 def test_pages_exist(name: str, anchor: str) -> None:
     """A page that the package names exists, and so does the heading."""

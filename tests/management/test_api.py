@@ -183,6 +183,14 @@ def test_new_account(
     assert service.accounts.get("fresh").plan == "growth"
 
 
+def test_unknown_plan_of_new_accounts(service: KeyService, limiter: Limiter, tokens: AccessTokens) -> None:
+    """A plan for new accounts that is not in the plan table is an error when the API is made, with the plans."""
+    names = ", ".join(plan.name for plan in PLANS.plans)
+
+    with pytest.raises(InvalidLimit, match=f"new_account_plan: expected one of the plans {names}, got 'golden'"):
+        ManagementApi(service, tokens, limiter=limiter, plans=PLANS, new_account_plan="golden")
+
+
 def test_key_of_another_account(
     service: KeyService, tokens: AccessTokens, limiter: Limiter, clock: ManualClock
 ) -> None:

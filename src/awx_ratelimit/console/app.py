@@ -75,9 +75,9 @@ class Console(SecuredPages):
         clock = clock or WallClock()
         csrf = CsrfProtection(_KIND.signer, secret, origins, clock)
         blocking_limiter = BlockingLimiter(limiter)
-        issuer = KeyIssuer(keys, blocking_limiter, creations, new_account_plan)
+        issuer = KeyIssuer(keys, blocking_limiter, checked_plans(plans), creations, new_account_plan)
         settings = ConsoleSettings(base.rstrip("/"), login_url, logout_url, new_account_plan, api_base, try_path)
-        context = PageContext(checked_service(keys), checked_plans(plans), blocking_limiter, issuer, clock, settings)
+        context = PageContext(checked_service(keys), plans, blocking_limiter, issuer, clock, settings)
         pages = PageHandlers(context)
         #: Whether calls must come from a thread of the event loop's `AsgiApp`.
         self.needs_loop = blocking_limiter.needs_loop

@@ -65,7 +65,7 @@ class ManagementApi:
     `creations` (for creations and rotations) and `calls` (for the rest) per account. Revocations are never limited,
     because they may be needed to stop a flood. The first key of an unknown account creates the account on the plan
     `new_account_plan`; None means the table's default. An AsyncLimiter works only with `AsgiApp`. Raises InvalidLimit
-    if `creations` or `calls` has concurrent slots.
+    if `creations` or `calls` has concurrent slots, and if `plans` has no plan `new_account_plan`.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ManagementApi:
         self._plans = checked_plans(plans)
         self._base = base.rstrip("/")
         self._dispatch = Dispatcher(self._base, RESOURCES, self._handle, lambda: self.document)
-        self._issuer = KeyIssuer(keys, self._limiter, creations, new_account_plan)
+        self._issuer = KeyIssuer(keys, self._limiter, self._plans, creations, new_account_plan)
         self._calls = rates_only("calls", calls)
         self._handlers: dict[Action, Callable[[_AuthorizedRequest], Reply]] = {
             "list": self._list,

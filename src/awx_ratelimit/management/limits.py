@@ -12,6 +12,7 @@ from awx_ratelimit.core.budget import Budget
 from awx_ratelimit.core.claim import check_plan
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.keys.models import CreatedKey
@@ -78,16 +79,22 @@ class KeyIssuer:
     """Creates and rotates keys, within the plan `creations` for each account.
 
     The first key of an unknown account also creates the account, on `new_account_plan`. Errors of KeyService and
-    BackendUnavailable reach the caller. Raises InvalidLimit if `creations` has concurrent slots.
+    BackendUnavailable reach the caller. Raises InvalidLimit if `creations` has concurrent slots, and if `plans` has no
+    plan `new_account_plan`.
     """
 
     def __init__(
-        self, keys: KeyService, limiter: BlockingLimiter, creations: Plan, new_account_plan: str | None
+        self,
+        keys: KeyService,
+        limiter: BlockingLimiter,
+        plans: PlanTable,
+        creations: Plan,
+        new_account_plan: str | None,
     ) -> None:
         self._keys = keys
         self._limiter = limiter
         self._creations = rates_only("creations", creations)
-        self._new_account_plan = new_account_plan
+        self._new_account_plan = _checked_name(new_account_plan, plans)
 
     def create(self, owner: Owner, **fields: Any) -> IssuedKey:
         """Create a key. `fields` are arguments of `KeyService.create`."""
@@ -107,6 +114,13 @@ class KeyIssuer:
     def _issue(self, account_id: str, create: Callable[[], CreatedKey]) -> IssuedKey:
         decision = self._limiter.acquire(f"api-keys:{account_id}", self._creations)
         return IssuedKey(decision, create() if decision.allowed else None)
+
+
+def _checked_name(plan: str | None, plans: PlanTable) -> str | None:
+    names = [each.name for each in plans.plans]
+    if plan is None or plan in names:
+        return plan
+    raise InvalidLimit(f"new_account_plan: expected one of the plans {', '.join(names)}, got {plan!r}")
 
 
 def rates_only(field: str, plan: Plan) -> Plan:

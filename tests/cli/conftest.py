@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -43,6 +44,22 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Result(status, *capsys.readouterr())
 
     return run
+
+
+Named = Callable[[Any], str]
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> Named:
+    """Puts an app, or what it is made of, into a module; returns its name there."""
+
+    def name(app: Any) -> str:
+        module = ModuleType("shop")
+        module.app = app  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "shop", module)
+        return "shop:app"
+
+    return name
 
 
 @pytest.fixture

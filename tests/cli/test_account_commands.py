@@ -112,6 +112,18 @@ def test_change(accounts: Run, words: tuple[str, ...], says: str, changed: dict[
     assert {name: again.json[name] for name in changed} == changed
 
 
+def test_unchecked_plan(accounts: Run, plans: str) -> None:
+    """Without a plan table, a line says that the plan that an account gets was not checked."""
+    override = ("override", "acme", '{"plan": "gold"}', "--until", UNTIL)
+    unchecked = [accounts(*words).err for words in (("plan", "acme", "gold"), override)]
+    checked = [
+        accounts(*words).err for words in (("plan", "acme", "growth", "--plans", plans), ("plan", "acme", "--default"))
+    ]
+
+    assert [said.count("note: nothing was there to check the plan 'gold' against.") for said in unchecked] == [1, 1]
+    assert [said.count("note:") for said in checked] == [0, 0]
+
+
 def test_audit(accounts: Run) -> None:
     """The audit trail is newest first, names the user or --actor, and can be filtered."""
     accounts("suspend", "acme")

@@ -1,4 +1,4 @@
-"""``usage`` and ``reset`` with a key store: the limits are those that the gate would apply."""
+"""``usage`` and ``reset`` with a key store or an app: the limits are those that the gate would apply."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import Run
+from tests.cli.conftest import Named, Run
 
-from awx_ratelimit import Budget, Limiter, PlanTable, Request, StaticKeys
+from awx_ratelimit import Budget, Caller, Gate, Limiter, MemoryBackend, Plan, PlanTable, Request, StaticKeys, StoredKeys
 from awx_ratelimit.backends.open import open_backend
-from awx_ratelimit.keys import KeyFormat, KeyService
+from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
 
 PLANS = """
 [plans.starter]
@@ -191,6 +191,73 @@ def test_nothing_recorded(run: Run, url: str, used: str) -> None:
     assert unknown.status == 0
     assert unknown.err == (
         "note: nothing is recorded for 'alice': it has made no requests lately, or your app names it otherwise. "
-        "See docs/identify.md#the-name-of-a-subject\n"
+        "For an account, write: awx-ratelimit usage account alice. See docs/identify.md#the-name-of-a-subject\n"
     )
     assert "nothing is recorded for 'key_" in known.err
+
+
+CODE_PLAN = Plan.of("code", per_hour=40, account=Plan.of("shared", per_hour=90))
+PUBLIC = Plan.of("public", per_minute=3)
+
+
+@pytest.fixture
+def app(named: Named) -> str:
+    """The name of a gate whose plans are written in code: those of a static key and of anonymous callers."""
+    keys = StaticKeys({"awx_example_key": Caller("ada", CODE_PLAN, account="acme")})
+    return named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=keys, anonymous=PUBLIC))
+
+
+@pytest.mark.parametrize(
+    ("words", "capacities"),
+    [
+        (("ada",), {"account.hour": 90, "hour": 40}),
+        (("address:192.0.2.1",), {"minute": 3}),
+        (("bob", "--plan", "public"), {"minute": 3}),
+        (("bob", "--account", "acme"), {"account.hour": 90, "hour": 40}),
+        (("bob", "--plan", "growth"), {"minute": 300, "day": 100_000, "concurrent": 25}),
+        (("account", "acme"), {"account.hour": 90}),
+    ],
+)
+def test_plans_in_code(run: Run, url: str, app: str, words: tuple[str, ...], capacities: dict[str, int]) -> None:
+    """With an app as --plans, subjects have the plans that its code gives them, and --plan may name any of these."""
+    ran = run("usage", *words, "--plans", app, "--backend", url, "--json")
+
+    assert ran.status == 0, ran.err
+    assert {one["limit"]: one["capacity"] for one in ran.json["limits"]} == capacities
+
+
+def test_unknown_plan_of_an_app(run: Run, url: str, app: str) -> None:
+    """A plan that neither the table nor the code has is an error that lists all of them."""
+    ran = run("usage", "ada", "--plans", app, "--plan", "golden", "--backend", url)
+
+    assert ran.status == 2
+    assert "--plan: expected one of the plans public, code, starter, growth, got 'golden'" in ran.err
+
+
+def test_store_of_an_app(run: Run, url: str, named: Named, service: KeyService, store: KeyStore) -> None:
+    """An app that identifies callers by StoredKeys needs no --database."""
+    service.accounts.set_overrides("acme", {"per_minute": 7})
+    key, verifier = service.create("acme", "n").key, KeyVerifier(store)
+    gate = Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=StoredKeys(verifier))
+    ran = run("usage", key.id, "--plans", named(gate), "--backend", url, "--json")
+    verifier.close()
+
+    assert (ran.json["account"], ran.json["limits"][0]["capacity"]) == ("acme", 7)
+
+
+def test_plan_table_in_code(run: Run, url: str, named: Named, keys: Run, service: KeyService) -> None:
+    """--plans may name a PlanTable, also to check the plan of an account."""
+    table = named(PlanTable([PUBLIC], default="public"))
+    ran = run("usage", "bob", "--plans", table, "--backend", url, "--json")
+    unknown = keys("set-plan", "golden", "--account", "acme", "--plans", table)
+
+    assert [one["capacity"] for one in ran.json["limits"]] == [3]
+    assert "there is no plan 'golden'; allowed are public" in unknown.err
+
+
+def test_no_plans_in_code(run: Run, url: str, named: Named) -> None:
+    """Something else than an app or a table is an error that names the option."""
+    ran = run("usage", "bob", "--plans", named("text"), "--backend", url)
+
+    assert ran.status == 2
+    assert ran.err.startswith("error: --plans: expected an app with a rate limit middleware, a middleware or a gate")

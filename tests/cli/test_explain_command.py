@@ -1,10 +1,8 @@
 """``explain``: what the gate of an app would do with a request."""
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from flask import Flask
 from quart import Quart
 from sanic import Sanic
 from tests.adapters.django_site import ENTRY, Site
-from tests.cli.conftest import Run
+from tests.cli.conftest import Named, Run
 from tornado.web import Application
 
 from awx_ratelimit import (
@@ -24,6 +22,7 @@ from awx_ratelimit import (
     Gate,
     Limiter,
     MemoryBackend,
+    Plan,
     PlanTable,
     RateLimitMiddleware,
     Rule,
@@ -38,20 +37,6 @@ KEYS = {"awx_example_key": "growth"}
 RULES = [Rule("/v1/transfers", methods=["POST"], cost=5)]
 OPTIONS: dict[str, Any] = {"keys": KEYS, "rules": RULES}
 PARTS: dict[str, Any] = {"plans": PlanTable.default(), "identify": StaticKeys(KEYS), "rules": RULES}
-Named = Callable[..., str]
-
-
-@pytest.fixture
-def named(monkeypatch: pytest.MonkeyPatch) -> Named:
-    """Puts apps into a module; returns the name of `app` there."""
-
-    def name(app: Any) -> str:
-        module = ModuleType("shop")
-        module.app = app  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "shop", module)
-        return "shop:app"
-
-    return name
 
 
 def _with_middleware() -> FastAPI:
@@ -212,6 +197,41 @@ def test_key_in_another_option(run: Run, named: Named, option: str) -> None:
     assert key.reveal() not in ran.out + ran.err
 
 
+@pytest.fixture
+def public(named: Named) -> str:
+    """The name of a gate that limits clients by their address, under a plan that only its code names."""
+    public = Plan.of("public", per_minute=3)
+    return named(Gate(Limiter(MemoryBackend()), **PARTS, anonymous=public))
+
+
+def test_address(run: Run, public: str) -> None:
+    """--address is the client that sends the request; without it, a note says that none was given."""
+    command = ("explain", "GET", "/v1/agents", "--app", public)
+    with_address, without = run(*command, "--address", "192.0.2.1"), run(*command)
+
+    assert "caller: address:192.0.2.1, plan public" in with_address.out
+    assert "write --address 192.0.2.1" not in with_address.err
+    assert "note: no address was given" in without.err
+    assert "write --address 192.0.2.1" in without.err
+
+
+@pytest.mark.parametrize("words", [("--subject", "address:192.0.2.1"), ("--subject", "bob", "--plan", "public")])
+def test_plan_in_code(run: Run, public: str, words: tuple[str, ...]) -> None:
+    """A plan that only the code of the app has applies to the callers that have it there, and can be named."""
+    ran = run("explain", "GET", "/v1/agents", "--app", public, *words, "--json")
+
+    assert ran.json["outcome"] == "allowed"
+    assert ran.json["caller"]["plan"] == "public"
+
+
+def test_unknown_plan(run: Run, public: str) -> None:
+    """An unknown plan is an error that lists the plans of the table and of the code."""
+    ran = run("explain", "GET", "/v1/agents", "--app", public, "--subject", "bob", "--plan", "golden")
+
+    assert ran.status == 2
+    assert "--plan: expected one of the plans public, starter, growth, got 'golden'" in ran.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
@@ -221,6 +241,7 @@ def test_key_in_another_option(run: Run, named: Named, option: str) -> None:
         (["--app", "shop:app"], "expected an app with a rate limit middleware, a middleware or a gate, got a Flask"),
         (["--app", "shop:app", "--subject", "a", "--key", "-"], "expected one of .* got --subject and --key"),
         (["--app", "shop:app", "--plan", "growth"], "--plan: expected --subject too"),
+        (["--app", "shop:app", "--address", "localhost"], "--address: expected an IP address .*, got 'localhost'"),
         (["--app", "shop:app", "--account", "acme"], "--account: expected --subject or --key-id too"),
     ],
 )

@@ -59,6 +59,23 @@ class TestCreate:
         assert ran.status == 0
         assert service.accounts.get("new").plan == "growth"
 
+    def test_unchecked_plan(self, keys: Run, service: KeyService, tmp_path: Path) -> None:
+        """Without a plan table, a line says that nobody checked the plan; with one, an unknown plan creates nothing."""
+        table = tmp_path / "plans.toml"
+        table.write_text("[plans.gold]\nper_minute = 50\n")
+        unchecked = keys("create", "n", "--account", "new", "--plan", "golden")
+        checked = keys("create", "n", "--account", "newer", "--plan", "gold", "--plans", str(table))
+        unknown = keys("create", "n", "--account", "newest", "--plan", "golden", "--plans", str(table))
+
+        assert "note: nothing was there to check the plan 'golden' against." in unchecked.err
+        assert (
+            "requests of the account get a 503. To check it, add --plans plans.toml, or set AWX_PLANS" in unchecked.err
+        )
+        assert "note:" not in checked.err
+        assert unknown.status == 2
+        assert "there is no plan 'golden'; allowed are gold" in unknown.err
+        assert [one.id for one in service.accounts.list().items] == ["acme", "new", "newer"]
+
     def test_existing_account(self, keys: Run, service: KeyService) -> None:
         """--plan does not change an existing account: another plan is an error, and no key is created."""
         service.accounts.create("other")
@@ -248,6 +265,16 @@ class TestAccounts:
         assert ran.err.count("\n") == 1
         assert "gold" in ran.err.replace("golden", "")
         assert service.accounts.get("acme").plan == "starter"
+
+    @pytest.mark.parametrize("words", [("set-plan", "golden"), ("set-overrides", '{"plan": "golden"}')])
+    def test_unchecked_plan(self, keys: Run, service: KeyService, table: str, words: tuple[str, str]) -> None:
+        """Without a plan table, a line says that the plan was not checked."""
+        unchecked = keys(*words, "--account", "acme")
+        other = keys("set-overrides", '{"per_minute": 7}', "--account", "acme")
+        checked = keys(*words[:1], words[1].replace("golden", "gold"), "--account", "acme", "--plans", table)
+
+        assert "note: nothing was there to check the plan 'golden' against." in unchecked.err
+        assert "note:" not in other.err + checked.err
 
     def test_set_overrides(self, keys: Run, service: KeyService, table: str) -> None:
         """The account has the overrides."""

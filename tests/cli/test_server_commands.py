@@ -162,6 +162,35 @@ def test_usage_of_an_account(run: Run, shared_plans: str, team_url: str) -> None
     assert "account.month" in run(*words).out
 
 
+def test_usage_of_all_keys(run: Run, shared_plans: str, team_url: str) -> None:
+    """``usage account`` shows what all keys of an account have used, without a key of it, and does not add to it."""
+    words = ("usage", "account", "acme", "--plan", "team", "--plans", shared_plans, "--backend", team_url)
+    for _ in range(2):
+        ran = run(*words, "--json")
+
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.json["account"] == "acme"
+    assert [(one["limit"], one["used"]) for one in ran.json["limits"]][:2] == [
+        ("account.day", 12),
+        ("account.week", 12),
+    ]
+    assert "account.month" in run(*words).out
+
+
+def test_usage_of_an_account_without_limits(run: Run, shared_plans: str, team_url: str) -> None:
+    """``usage account`` says so if the keys of an account share no limits, and if nothing is recorded for it."""
+    words = ("--plans", shared_plans, "--backend", team_url)
+    solo = run("usage", "account", "acme", "--plan", "solo", *words)
+    unknown = run("usage", "account", "acne", "--plan", "team", *words)
+
+    assert (solo.status, solo.out) == (0, "")
+    assert solo.err.startswith(
+        "note: the keys of 'acme' share no limits, because the plan 'solo' has no table `account`."
+    )
+    assert "for the account 'acne': its keys have made no requests lately" in unknown.err
+    assert "For a subject, write: awx-ratelimit usage acne. " in unknown.err
+
+
 def test_usage_without_an_account(run: Run, shared_plans: str, team_url: str) -> None:
     """``--no-account`` shows first what a subject without an account has used of its limits, not what others have."""
     team = PlanTable.from_toml(shared_plans).plans[0]
@@ -285,7 +314,7 @@ def test_missing_host_file(run: Run, tmp_path: Path, command: str) -> None:
     ran = run(command, "key_1", "--backend", f"host://{tmp_path}/limits")
 
     assert ran.status == 2
-    assert "no limits there" in ran.err
+    assert "no limits there; start your app, or name its backend with --backend, or in AWX_BACKEND" in ran.err
     assert list(tmp_path.iterdir()) == []
 
 

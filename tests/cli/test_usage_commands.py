@@ -130,6 +130,33 @@ def test_keys(usage: Run, used: Callable[[str, str], str]) -> None:
     assert len(document["data"]) == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("usage", "history", "--account", "acme"),
+        ("usage", "keys", "--account", "acme", "--json"),
+        ("usage", "export", "--since", "2025-06-01"),
+        ("accounts", "list"),
+        ("accounts", "show", "acme"),
+        ("accounts", "shadow-refusals"),
+    ],
+    ids=" ".join,
+)
+def test_not_recorded(
+    run: Run, service: KeyService, used: Callable[[str, str], str], database: str, words: tuple[str, ...]
+) -> None:
+    """If no usage was ever recorded, a line says how to record it."""
+    before = run(*words, "--database", database)
+    used("acme", "n")
+    after = run(*words, "--database", database)
+
+    note = "note: nothing has recorded usage in this store yet. To record it, write listeners=[UsageHistory(store)] in "
+    assert (before.status, after.status) == (0, 0)
+    assert note in before.err
+    assert "See docs/usage-history.md#switch-it-on" in before.err
+    assert "note:" not in after.err
+
+
 def test_subject_named_like_a_command(run: Run) -> None:
     """``usage SUBJECT`` still prints what a subject uses now, with its options in any order."""
     answers = [
@@ -140,6 +167,17 @@ def test_subject_named_like_a_command(run: Run) -> None:
     assert {answer.status for answer in answers} == {2}
     assert [answer.err for answer in answers] == [answers[0].err] * 3
     assert "the backend does not answer" in answers[0].err
+
+
+def test_name_of_a_command_alone(run: Run) -> None:
+    """The name of a command without its arguments is an error that also says how to name a subject like that."""
+    ran = run("usage", "history")
+
+    assert ran.status == 2
+    assert ran.err == (
+        "error: usage history: expected arguments; see: awx-ratelimit usage history --help. "
+        "For a subject named 'history', write: awx-ratelimit usage subject history\n"
+    )
 
 
 def test_export(usage: Run, store: KeyStore) -> None:

@@ -27,7 +27,7 @@ INTERNAL: dict[str, set[str]] = {
     "awx_ratelimit.AsyncLimiter": _LIMITER,
     "awx_ratelimit.AsyncPostgresBackend": _SERVER,
     "awx_ratelimit.AsyncRedisBackend": _SERVER,
-    "awx_ratelimit.ClientAddress": {"sends_key"},
+    "awx_ratelimit.ClientAddress": {"plan", "sends_key"},
     "awx_ratelimit.Decision": {"has_exceeded", "record_plans"},
     "awx_ratelimit.Gate": _GATE,
     "awx_ratelimit.GuardedBackend": _GUARD,
@@ -42,7 +42,9 @@ INTERNAL: dict[str, set[str]] = {
     "awx_ratelimit.RedisBackend": _SERVER,
     "awx_ratelimit.Request": {"sent_prefixes"},
     "awx_ratelimit.Rule": {"cost_of", "exempts"},
-    "awx_ratelimit.StaticKeys": {"caller_plans", "callers_without_account", "known", "memory_finders", "sends_key"},
+    "awx_ratelimit.StaticKeys": {
+        *("caller_plans", "callers", "callers_without_account", "known", "memory_finders", "sends_key"),
+    },
     "awx_ratelimit.StoredKeys": {
         *_IDENTIFIER,
         *("flush_async", "identify_quietly", "identify_quietly_async", "memory_finders", "verifier", "was_known"),

@@ -125,26 +125,28 @@ def own_url() -> str:
     try:
         home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
     except RuntimeError as error:
-        raise ValueError("this user has no home directory for a file of limits; name a backend") from error
+        raise ValueError(
+            "this user has no home directory for a file of limits; name a backend in AWX_BACKEND"
+        ) from error
     # If this fails, opening the file raises an error that says why.
     with suppress(OSError):
         (home / "awx-ratelimit").mkdir(mode=0o700, parents=True, exist_ok=True)
     return f"host://{quote(str(home / 'awx-ratelimit' / 'limits'))}"
 
 
-def open_to_look(url: str) -> Backend:
+def open_to_look(url: str, where: str) -> Backend:
     """The backend at `url`, for commands that show limits. They may wait longer than a request.
 
     Makes no new file, and has no fallback for a server that does not answer. Raises the errors of `open_backend`, and
-    ValueError if there are no limits to see.
+    ValueError if there are no limits to see: it says to name a backend `where`.
     """
     if _scheme(url) == "memory":
-        raise ValueError("memory:// limits exist only inside their own process; name a file or a server")
+        raise ValueError(f"memory:// limits exist only inside their own process; name a file or a server {where}")
     if _scheme(url) == "host":
         # This user may differ from the app's, and a new file would be unreadable for the app.
         path, _ = _parse_file_url(url)
         if not Path(path).exists():
-            raise ValueError(f"{path}: no limits there; name the backend of your app")
+            raise ValueError(f"{path}: no limits there; start your app, or name its backend {where}")
         return open_backend(url)
     _check_guard_options(url)
     return open_backend(f"{url}{'&' if '?' in url else '?'}{_INSPECTION_OPTIONS}")

@@ -13,6 +13,7 @@ from awx_ratelimit.cli.key_stores import (
     Plans,
     actor_name,
     existing_account,
+    note_unchecked_plan,
     open_service,
     parsed_overrides,
 )
@@ -60,6 +61,7 @@ def plan(
         existing_account(service, account)
         changed = service.accounts.set_plan(account, plan, actor=actor_name(actor))
     _print(changed, f"{changed.id} is on {'the default plan' if plan is None else f'the plan {plan}'}", json=json)
+    note_unchecked_plan(plan, plans)
 
 
 @accounts.command()
@@ -94,6 +96,7 @@ def override(
         end = until.replace(tzinfo=UTC)
         changed = service.accounts.override(account, overrides, until=end, actor=actor_name(actor))
     _print(changed, f"{changed.id} has {temporary_words(changed)}", json=json)
+    note_unchecked_plan(overrides.get("plan"), plans)
 
 
 @accounts.command()

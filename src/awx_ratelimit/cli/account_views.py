@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from awx_ratelimit.cli import output, plan_words
-from awx_ratelimit.cli.key_stores import Database, Json, Plans, existing_account, open_service
+from awx_ratelimit.cli.key_stores import Database, Json, Plans, existing_account, note_unrecorded, open_service
+from awx_ratelimit.cli.plan_sources import plan_source
 from awx_ratelimit.cli.usage_commands import By, ByPeriod, From, To, named_amounts, range_of
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
@@ -71,6 +72,7 @@ def list_accounts(
     times = range_of(from_, to)
     with open_service(database) as service:
         found = service.operator.accounts(**asked, **times)
+        note_unrecorded(service)
     if json:
         data = [{**account_fields(one.account), "allowed": one.allowed, "refused": one.refused}
                 for one in found.items]  # fmt: skip
@@ -83,12 +85,13 @@ def list_accounts(
 
 def show(account: AccountId, *, database: Database, plans: Plans = None, json: Json = False) -> None:
     """Print one account with its newest keys and its use in the last 30 days. --plans adds its limits."""
-    table = None if plans is None else PlanTable.from_toml(plans)
+    table = None if plans is None else plan_source(plans).table
     with open_service(database) as service:
         found = existing_account(service, account)
         keys = service.list(account, page_size=_KEYS_SHOWN)
         allowed, refused = _used(service, account)
         refusals, shadow = service.usage.refusals(account), service.usage.shadow_refusals(account)
+        note_unrecorded(service)
     plan = None if table is None else _resolved(table, found)
     if json:
         limits = {} if plan is None else {"limits": plan_words.plan_fields(plan)}
@@ -137,6 +140,7 @@ def shadow_refusals(
     times = range_of(from_, to)
     with open_service(database) as service:
         found = service.operator.shadow_refusals(by=by.value, **times)
+        note_unrecorded(service)
     if json:
         of = [{"id": one.account_id, "number": one.number, "limits": one.limits} for one in found.accounts]
         output.print_json({"limits": dict(found.limits), "accounts": of})

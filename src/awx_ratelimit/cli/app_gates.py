@@ -18,35 +18,42 @@ _MAX_OBJECTS: Final = 200
 
 
 def gate_of(name: str) -> AnyGate:
-    """The gate of the app `name`: itself, that of a middleware, or that of the middlewares around a framework's app.
+    """The gate of the app that the option --app names. Raises ValueError."""
+    return gate_around(imported(name, "--app"), name, "--app")
 
-    The current folder is importable. ``module:attribute()`` calls a factory. Raises ValueError that says what was found
-    instead.
+
+def gate_around(app: Any, name: str, option: str) -> AnyGate:
+    """The gate of `app`: itself, that of a middleware, or that of the middlewares around a framework's app.
+
+    Raises ValueError that has the `name` that the `option` gave, and says what was found instead.
     """
-    app = _imported(name)
     gate = _gate_in(app) or _gate_of_django(app)
     if gate is None:
         raise ValueError(
-            f"--app: expected an app with a rate limit middleware, a middleware or a gate, got {type_name(app)} at "
+            f"{option}: expected an app with a rate limit middleware, a middleware or a gate, got {type_name(app)} at "
             f"{name}; name the middleware or the gate itself, such as shop.main:gate"
         )
     return gate
 
 
-def _imported(name: str) -> Any:
+def imported(name: str, option: str) -> Any:
+    """The object that `name` means, as ``module:attribute``. ``module:attribute()`` calls a factory.
+
+    The current folder is importable. Raises ValueError that names the `option`.
+    """
     module_name, _, path = name.partition(":")
     if not module_name or not path:
-        raise ValueError(f"--app: expected module:attribute such as shop.main:app, got {name!r}")
+        raise ValueError(f"{option}: expected module:attribute such as shop.main:app, got {name!r}")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
         found: Any = import_module(module_name)
     except Exception as error:
-        raise ValueError(f"--app: {module_name!r} cannot be imported: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{option}: {module_name!r} cannot be imported: {type(error).__name__}: {error}") from error
     for part in path.removesuffix("()").split("."):
         if not hasattr(found, part):
-            raise ValueError(f"--app: expected an attribute of {module_name}, got {path!r}, which it does not have")
+            raise ValueError(f"{option}: expected an attribute of {module_name}, got {path!r}, which it does not have")
         found = getattr(found, part)
     return found() if path.endswith("()") else found
 

@@ -1,6 +1,11 @@
-"""The caller that a command means by a subject or an account: with the plan and the overrides of the key store."""
+"""The caller that a command means by a subject or an account: with the plan and the overrides that its gate applies.
 
-from typing import Annotated
+They are those of the key store or of the app that the command names.
+"""
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Annotated, Any
 
 import typer
 
@@ -8,7 +13,9 @@ from awx_ratelimit.cli import output
 from awx_ratelimit.cli.key_stores import existing_account, open_service
 from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin, refuse_key_argument
 from awx_ratelimit.core.claim import Caller
-from awx_ratelimit.errors import KeyNotFound
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.errors import AccountNotFound, KeyNotFound
+from awx_ratelimit.http.explain import AnyGate, known_caller, known_plans
 from awx_ratelimit.http.identity import static_keys
 
 StoreOfCallers = Annotated[
@@ -62,18 +69,56 @@ def _stored_subject(key: str, database: str) -> str:
     return found.key.id
 
 
-def caller_of(database: str | None, subject: str, account: str | None = None, plan: str | None = None) -> Caller:
-    """The caller that `subject` is, as the gate sees it. `plan` replaces the stored plan.
+def caller_of(
+    subject: str,
+    account: str | None = None,
+    plan: str | None = None,
+    *,
+    database: str | None = None,
+    gate: AnyGate | None = None,
+) -> Caller:
+    """The caller that `subject` is, as the key store `database` or the app of `gate` knows it.
 
-    Raises AccountNotFound and KeyNotFound if there is a key store that does not know the account, or in which the key
-    belongs to another one.
+    `account` and `plan` replace what they know. Raises AccountNotFound and KeyNotFound if there is a `database` that
+    does not know the account, or in which the key belongs to another one.
     """
-    if database is None:
-        return Caller(subject, plan, account)
+    found = None if database is None else _in_store(database, subject, account)
+    if found is None and gate is not None:
+        found = _in_app(gate, subject, account)
+    found = found or Caller(subject)
+    chosen = found.plan if plan is None else _named_plan(plan, gate)
+    return replace(found, plan=chosen, account=account or found.account)
+
+
+def verifier_of(gate: AnyGate) -> Any:
+    """The KeyVerifier of an app that identifies callers by StoredKeys; None for any other app."""
+    return getattr(gate.parts.identify, "verifier", None)
+
+
+def _in_store(database: str, subject: str, account: str | None) -> Caller | None:
     with open_service(database) as service:
         if account is not None:
             existing_account(service, account)
-        found = service.operator.caller_of(subject, account)
-    if found is None:
-        return Caller(subject, plan)
-    return Caller(found.subject, plan or found.plan, found.account, found.overrides)
+        return service.operator.caller_of(subject, account)
+
+
+def _in_app(gate: AnyGate, subject: str, account: str | None) -> Caller | None:
+    verifier = verifier_of(gate)
+    if verifier is not None:
+        from awx_ratelimit.keys import KeyService
+
+        # An app may have callers besides those of its keys.
+        with suppress(AccountNotFound):
+            if found := KeyService(verifier.store).operator.caller_of(subject, account):
+                return found
+    return known_caller(gate, subject, account)
+
+
+def _named_plan(name: str, gate: AnyGate | None) -> str | Plan:
+    """The plan `name`, which may be one that only the code of the app has."""
+    if gate is None:
+        return name
+    plans = known_plans(gate)
+    if name not in plans:
+        raise typer.BadParameter(f"expected one of the plans {', '.join(plans)}, got {name!r}", param_hint="--plan")
+    return plans[name]

@@ -1,17 +1,17 @@
 """``awx-ratelimit explain GET /v1/transfers --app shop.main:app``: what the app's gate would do with a request."""
 
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Annotated, Any
+from ipaddress import ip_address
+from typing import Annotated, Any, Final
 
 import typer
 
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.cli import output
 from awx_ratelimit.cli.app_gates import gate_of
+from awx_ratelimit.cli.callers import caller_of, verifier_of
 from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin
-from awx_ratelimit.core.claim import Caller
-from awx_ratelimit.errors import AccountNotFound
+from awx_ratelimit.http.client_address import ADDRESS_PREFIX, UNIX
 from awx_ratelimit.http.explain import AnyGate, explainable, found_by, request_to
 from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.gate import AsyncGate
@@ -28,12 +28,16 @@ App = Annotated[
 KeyId = Annotated[str | None, typer.Option(help="ID of a stored key: explain a request with this key.")]
 Subject = Annotated[str | None, typer.Option(help="Subject of the caller, as your app gives it.")]
 Account = Annotated[str | None, typer.Option(help="Account of the subject, or of the key.")]
-PlanName = Annotated[str | None, typer.Option(help="Plan of the subject. Default: the table's default plan.")]
+PlanName = Annotated[
+    str | None, typer.Option(help="Plan of the subject. Default: the one that the app gives it, or the default plan.")
+]
+Address = Annotated[str | None, typer.Option(help="Address that sends the request, such as 192.0.2.1.")]
 Key = Annotated[
     str | None,
     typer.Option(metavar="-", help="'-' reads the key from standard input, or asks for it. It is never an argument."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_NO_ADDRESS: Final = f"{ADDRESS_PREFIX}{UNIX}"
 
 
 def explain(
@@ -46,22 +50,25 @@ def explain(
     account: Account = None,
     plan: PlanName = None,
     key: Key = None,
+    address: Address = None,
     json: Json = False,
 ) -> None:
     """Print which rule and limits apply to a request, how they stand, and what would refuse it.
 
     Nothing is charged. Name the caller by --key-id, by --subject, or by --key -; without them, explain a request
-    without a key.
+    without a key. Apps that limit clients by their address need --address.
     """
     _check_options(key_id=key_id, subject=subject, account=account, plan=plan, key=key)
+    _check_address(address)
     gate = gate_of(app)
-    request = request_to(gate, method, path, {} if key is None else {"X-API-Key": key_from_stdin("--key")})
+    headers = {} if key is None else {"X-API-Key": key_from_stdin("--key")}
+    request = request_to(gate, method, path, headers, address)
     identify = None
     if key_id is not None:
         accounts = _accounts(gate)
         identify = found_by(lambda: accounts.caller(key_id, account))
     elif subject is not None:
-        caller = _caller(gate, subject, account, plan)
+        caller = caller_of(subject, account, plan, gate=gate)
         identify = found_by(lambda: caller)
     explained = _explained(gate, request, identify)
     if json:
@@ -71,6 +78,11 @@ def explain(
         output.print_line(line)
     if key_id is None and subject is None and key is None and (hint := _way_to_name_a_caller(gate)):
         output.say(f"note: this is a request without a key; to explain one with a key, write {hint}")
+    if address is None and any(budget.subject == _NO_ADDRESS for budget in explained.budgets):
+        output.say(
+            f"note: no address was given, so this is the request of a client without one, {_NO_ADDRESS}; "
+            "to explain that of another client, write --address 192.0.2.1"
+        )
     if _is_in_memory(gate):
         output.say(
             "note: these limits are in the memory of each server process, so this command sees only unused ones; "
@@ -98,39 +110,28 @@ def _check_options(**options: str | None) -> None:
             )
 
 
+def _check_address(address: str | None) -> None:
+    try:
+        ip_address(address or "::")
+    except ValueError:
+        remedy = f"expected an IP address such as 192.0.2.1, got {address!r}"
+        raise typer.BadParameter(remedy, param_hint="--address") from None
+
+
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _caller(gate: AnyGate, subject: str, account: str | None, plan: str | None) -> Caller:
-    """The caller with the plan and the limits that are stored, if the app identifies callers by stored keys."""
-    verifier = _verifier(gate)
-    found = None
-    if verifier is not None:
-        from awx_ratelimit.keys import KeyService
-
-        # An app may have callers besides those of its keys.
-        with suppress(AccountNotFound):
-            found = KeyService(verifier.store).operator.caller_of(subject, account)
-    if found is None:
-        return Caller(subject, plan, account)
-    return Caller(found.subject, plan or found.plan, found.account, found.overrides)
-
-
-def _verifier(gate: AnyGate) -> Any:
-    return getattr(gate.parts[1], "verifier", None)
-
-
 def _way_to_name_a_caller(gate: AnyGate) -> str:
     """The options for a request with a key; empty if the app does not identify callers by keys."""
-    if _verifier(gate) is not None:
+    if verifier_of(gate) is not None:
         return "--key-id ID or --key -"
-    return "--key -" if isinstance(gate.parts[1], StaticKeys) else ""
+    return "--key -" if isinstance(gate.parts.identify, StaticKeys) else ""
 
 
 def _accounts(gate: AnyGate) -> Any:
     """The accounts of the store that the app identifies callers by."""
-    verifier = _verifier(gate)
+    verifier = verifier_of(gate)
     if verifier is None:
         raise typer.BadParameter(
             "expected an app that identifies callers by StoredKeys, got one with another identifier; "
@@ -156,11 +157,11 @@ async def _explained_in_loop(gate: AsyncGate, request: Request, identify: Any) -
         return await gate.explain(request, identify)
     finally:
         # Its connections belong to this event loop.
-        await gate.parts[0].aclose()
+        await gate.parts.limiter.aclose()
 
 
 def _is_in_memory(gate: AnyGate) -> bool:
-    backend = gate.parts[0].backend
+    backend = gate.parts.limiter.backend
     while hasattr(backend, "backend"):
         backend = backend.backend
     return isinstance(backend, MemoryBackend)

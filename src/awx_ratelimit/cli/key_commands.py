@@ -21,6 +21,7 @@ from awx_ratelimit.cli.key_stores import (
     Plans,
     actor_name,
     existing_account,
+    note_unchecked_plan,
     open_service,
     parsed_overrides,
 )
@@ -84,6 +85,7 @@ def create(
         except AccountNotFound as error:
             raise AccountNotFound(error.what, remedy="add --plan to create it", field="account") from error
         _print_created(created, json=json)
+    note_unchecked_plan(plan, plans)
 
 
 @keys.command("list")
@@ -150,6 +152,7 @@ def set_plan(
         existing_account(service, account)
         changed = service.accounts.set_plan(account, plan, actor=actor_name())
     _print_account(changed, f"{changed.id} is on the plan {changed.plan}", json=json)
+    note_unchecked_plan(plan, plans)
 
 
 @keys.command()
@@ -161,6 +164,7 @@ def set_overrides(
         existing_account(service, account)
         changed = service.accounts.set_overrides(account, parsed_overrides(overrides), actor=actor_name())
     _print_account(changed, f"{changed.id} has {'new overrides' if changed.overrides else 'no overrides'}", json=json)
+    note_unchecked_plan((changed.overrides or {}).get("plan"), plans)
 
 
 def _ensure_account(service: "KeyService", account: str, plan: str) -> None:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from awx_ratelimit.cli import output
+from awx_ratelimit.cli.plan_sources import plan_source
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
 from awx_ratelimit.keys import Account, KeyFormat
+from awx_ratelimit.runtime.documentation import page
 
 if TYPE_CHECKING:
     from awx_ratelimit.keys import KeyService, KeyStore
@@ -30,7 +33,13 @@ KeyAccountId = Annotated[
     str | None, typer.Option("--account", help="Account that owns the key. Default: the one that has it.")
 ]
 OneAccountId = Annotated[str | None, typer.Option("--account", help="List only this account. Default: all accounts.")]
-Plans = Annotated[str | None, typer.Option(envvar="AWX_PLANS", help="Plan table (TOML) that must contain the plan.")]
+Plans = Annotated[
+    str | None,
+    typer.Option(
+        envvar="AWX_PLANS",
+        help="Plan table (TOML) that must contain the plan, or the app that has it, as module:attribute.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -41,7 +50,7 @@ def open_service(
     """A service of the store, which is closed at the end of the block. See `open_store`."""
     pepper = os.environ.get(PEPPER)
     key_format = KeyFormat(prefix, pepper=None if pepper is None else pepper.encode())
-    check_plan = None if plans is None else checked_by(PlanTable.from_toml(plans))
+    check_plan = None if plans is None else checked_by(plan_source(plans).table)
     # Imported here, because importing SQLAlchemy would slow down every other command.
     from awx_ratelimit.keys import KeyService
 
@@ -102,6 +111,24 @@ def parsed_overrides(overrides: str) -> Any:
 def checked_by(table: PlanTable) -> "CheckPlan":
     """A check that a plan with overrides is one of the table."""
     return lambda plan, overrides: table.resolve(Caller("check", plan, overrides=overrides))
+
+
+def note_unrecorded(service: "KeyService") -> None:
+    """Say so if no `UsageHistory` has ever recorded usage, so that nobody takes it for no usage."""
+    if not service.usage.is_recorded():
+        output.say(
+            "note: nothing has recorded usage in this store yet. To record it, write listeners=[UsageHistory(store)] "
+            f"in your app. See {page('usage-history', 'switch-it-on')}"
+        )
+
+
+def note_unchecked_plan(plan: object, plans: str | None) -> None:
+    """Say so if no plan table tells whether there is the `plan` that an account has got."""
+    if isinstance(plan, str) and plans is None:
+        output.say(
+            f"note: nothing was there to check the plan {plan!r} against. If the plan table of your app does not have "
+            "it, requests of the account get a 503. To check it, add --plans plans.toml, or set AWX_PLANS"
+        )
 
 
 def actor_name(actor: str | None = None) -> str:

@@ -1,6 +1,6 @@
-"""``awx-ratelimit usage``: what a subject uses now, and what accounts and their keys have used.
+"""``awx-ratelimit usage``: what a subject or an account uses now, and what accounts and their keys have used.
 
-Without the name of a command, ``usage SUBJECT`` prints what a subject uses now.
+Without the name of a command, ``usage SUBJECT`` means ``usage subject SUBJECT``.
 """
 
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from awx_ratelimit.cli import output, server_commands
+from awx_ratelimit.cli import current_usage, output
 from awx_ratelimit.cli.key_stores import (
     AccountId,
     Database,
@@ -18,6 +18,7 @@ from awx_ratelimit.cli.key_stores import (
     OneAccountId,
     existing_account,
     no_such_account,
+    note_unrecorded,
     open_service,
     open_store,
 )
@@ -39,6 +40,12 @@ class _UsageGroup(TyperGroup):
         return parsed
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if len(args) == 1 and args[0] in self.commands:
+            name = args[0]
+            raise ValueError(
+                f"usage {name}: expected arguments; see: awx-ratelimit usage {name} --help. "
+                f"For a subject named {name!r}, write: awx-ratelimit usage subject {name}"
+            )
         return super().resolve_command(ctx, args if args[0] in self.commands else [_SUBJECT, *args])
 
 
@@ -51,11 +58,13 @@ class By(StrEnum):
 
 usage = typer.Typer(
     cls=_UsageGroup,
-    help="Print what a subject uses now (usage SUBJECT), or what an account and its keys have used.",
+    help="Print what a subject uses now (usage SUBJECT, short for usage subject SUBJECT), what all keys of an account "
+    "use together (usage account ACCOUNT), or what an account and its keys have used.",
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-usage.command(_SUBJECT)(server_commands.usage)
+usage.command(_SUBJECT)(current_usage.subject_usage)
+usage.command("account")(current_usage.account_usage)
 
 Key = Annotated[str | None, typer.Option(help="ID of a key of the account, also a revoked one. Default: all keys.")]
 From = Annotated[datetime | None, typer.Option("--from", formats=list(TIME_FORMATS), help="First day or hour, in UTC.")]
@@ -91,6 +100,7 @@ def history(
     with open_service(database) as service:
         existing_account(service, account)
         periods = service.usage.history(account, key_id=key, by=by.value, **times).items
+        note_unrecorded(service)
     if csv:
         # Here, so that other commands do not load SQLAlchemy.
         from awx_ratelimit.keys.usage_csv import usage_csv
@@ -120,6 +130,7 @@ def keys(
     with open_service(database) as service:
         existing_account(service, account)
         found = service.usage.busiest(account, by=by.value, number=number, **times)
+        note_unrecorded(service)
     if csv:
         from awx_ratelimit.keys.usage_csv import busy_keys_csv
 
@@ -151,7 +162,7 @@ def export(
 
     One event for each hour, key and measure. The last line on stderr says with which --since to continue.
     """
-    from awx_ratelimit.keys import UsageExport
+    from awx_ratelimit.keys import KeyService, UsageExport
 
     with open_store(database) as store:
         exports = UsageExport(store, source=source, type=type_, grace_seconds=grace_seconds)
@@ -160,6 +171,7 @@ def export(
         except AccountNotFound as error:
             raise no_such_account(account or "") from error
         output.print_json_documents(hours, as_array=batch)
+        note_unrecorded(KeyService(store))
     output.say(f"next: --since {rfc3339(hours.ends_at)}")
 
 

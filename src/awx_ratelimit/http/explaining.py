@@ -8,6 +8,7 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Cost, JointClaim, cost_by_measure
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.usage import Usage
 from awx_ratelimit.errors import (
     BackendUnavailable,
@@ -41,6 +42,15 @@ _SLOTS: Final = "concurrent-requests"
 EXPLAINED: Final = (
     KeyRefused, KeyStoreUnavailable, TooManyWrongKeys, UnclearPath, ImpossibleClaim, InvalidLimit, BackendUnavailable
 )  # fmt: skip
+
+
+class GateParts(NamedTuple):
+    """What a gate consists of, for those who look into it. `anonymous` is the plan of requests without a key."""
+
+    limiter: Any
+    identify: Any
+    plans: PlanTable
+    anonymous: Plan | None
 
 
 class Part(NamedTuple):

@@ -19,6 +19,7 @@ from awx_ratelimit.errors import (
 from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.client_address import FORWARDED_FOR
 from awx_ratelimit.http.error_responses import is_refusal
+from awx_ratelimit.http.explaining import GateParts
 from awx_ratelimit.http.gate_begins import AsyncBegins
 from awx_ratelimit.http.identity.identifiers import (
     AsyncIdentify,
@@ -123,7 +124,7 @@ class AsyncGate(AsyncBegins):
         self.release = limiter.give_back
         #: Whether requests of a method to a path are exempt.
         self.is_exempt = policy.is_exempt
-        self.parts = (limiter, identify)
+        self.parts = GateParts(limiter, identify, plans, anonymous)
 
     async def admit(self, request: Request) -> Admission:  # noqa: C901  # each kind of request has its branch
         """Decide one request. It raises neither for anything that a client sends nor when the backend fails."""

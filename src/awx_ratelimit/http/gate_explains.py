@@ -4,7 +4,7 @@ from typing import Any
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.errors import TooManyWrongKeys
-from awx_ratelimit.http.explaining import EXPLAINED, Draft
+from awx_ratelimit.http.explaining import EXPLAINED, Draft, GateParts
 from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.gate_charges import AsyncCharges
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify, async_checked_caller, async_checked_identify
@@ -15,8 +15,8 @@ from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
 class AsyncExplains(AsyncCharges):
     """Explains, without charging anything."""
 
-    #: The limiter and the identifier.
-    parts: tuple[Any, Any]
+    #: The limiter, the identifier and the plans.
+    parts: GateParts
 
     async def explain(self, request: Request, identify: AsyncIdentify | None = None) -> Explanation:
         """Explain what `admit` would do with `request` now. Nothing is charged or counted, and no slot is taken.
@@ -43,7 +43,7 @@ class AsyncExplains(AsyncCharges):
         """The caller of a request; None for one without a key where it needs one."""
         if identify is None:
             await self._check_throttled(request)
-            own = self.parts[1]
+            own = self.parts.identify
             # It does not count as a use of the key.
             identify = getattr(own, "identify_quietly_async", None) or async_checked_identify(own)
         caller: Caller | None = await async_checked_caller(identify(request), request)

@@ -7,7 +7,7 @@ from typing import Any
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.errors import TooManyWrongKeys
-from awx_ratelimit.http.explaining import EXPLAINED, Draft
+from awx_ratelimit.http.explaining import EXPLAINED, Draft, GateParts
 from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.gate_charges_sync import Charges
 from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify
@@ -18,8 +18,8 @@ from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
 class Explains(Charges):
     """Explains, without charging anything."""
 
-    #: The limiter and the identifier.
-    parts: tuple[Any, Any]
+    #: The limiter, the identifier and the plans.
+    parts: GateParts
 
     def explain(self, request: Request, identify: Identify | None = None) -> Explanation:
         """Explain what `admit` would do with `request` now. Nothing is charged or counted, and no slot is taken.
@@ -46,7 +46,7 @@ class Explains(Charges):
         """The caller of a request; None for one without a key where it needs one."""
         if identify is None:
             self._check_throttled(request)
-            own = self.parts[1]
+            own = self.parts.identify
             # It does not count as a use of the key.
             identify = getattr(own, "identify_quietly", None) or checked_identify(own)
         caller: Caller | None = checked_caller(identify(request), request)

@@ -22,6 +22,7 @@ from awx_ratelimit.errors import (
 from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.client_address import FORWARDED_FOR
 from awx_ratelimit.http.error_responses import is_refusal
+from awx_ratelimit.http.explaining import GateParts
 from awx_ratelimit.http.gate import _new
 from awx_ratelimit.http.gate_begins_sync import Begins
 from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify, finders_of, no_flush
@@ -118,7 +119,7 @@ class Gate(Begins):
         self.release = limiter.give_back
         #: Whether requests of a method to a path are exempt.
         self.is_exempt = policy.is_exempt
-        self.parts = (limiter, identify)
+        self.parts = GateParts(limiter, identify, plans, anonymous)
 
     def admit(self, request: Request) -> Admission:
         """Decide one request. It raises neither for anything that a client sends nor when the backend fails."""

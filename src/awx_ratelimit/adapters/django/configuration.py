@@ -134,7 +134,7 @@ class Configuration:
             yield self.limiter
             return
         with _one_error():
-            limiter = Limiter(open_to_look(url))
+            limiter = Limiter(open_to_look(url, "in 'backend'"))
         try:
             yield limiter
         finally:

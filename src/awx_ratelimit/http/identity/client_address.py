@@ -24,12 +24,13 @@ class ClientAddress:
         address_header: str = FORWARDED_FOR,
         ipv6_prefix: int = 64,
     ) -> None:
-        self._plan = plan
+        #: The plan of every client.
+        self.plan = plan
         self._subject = ClientAddresses(trusted_proxies, address_header, ipv6_prefix).subject
 
     def __call__(self, request: Request) -> Caller:
         """The caller for the address of `request`."""
-        return Caller(self._subject(request), self._plan)
+        return Caller(self._subject(request), self.plan)
 
     def sends_key(self, _: Request) -> bool:
         """False: no request has a key that could be wrong."""

@@ -107,6 +107,11 @@ class StaticKeys:
             raise InvalidLimit(reason)
         return resolved
 
+    @property
+    def callers(self) -> tuple[Caller, ...]:
+        """The callers, in the order of the keys."""
+        return tuple(self._callers.values())
+
     def callers_without_account(self) -> list[Caller]:
         """The callers that share the limits of an account with nobody. Gates call it once."""
         return [caller for caller in self._callers.values() if caller.account is None]

@@ -139,8 +139,9 @@ def test_show_on_a_host(tmp_path: Path) -> None:
         ({"keys": {}}, ["show", ""], "subject: expected a subject"),
         ({"keys": {}}, [], "arguments are required: action"),
         ({"keys": {}}, ["show"], "arguments are required: subject"),
-        ({"keys": {}}, ["show", "user_7"], "memory:// limits exist only inside their own process"),
-        ({"keys": {}, "backend": "redis://localhost:1"}, ["show", "user_7"], "the backend is unavailable"),
+        ({"keys": {}}, ["show", "user_7"], "memory:// .* own process; name a file or a server in 'backend'"),
+        ({"keys": {}, "backend": "host:///no/limits"}, ["show", "user_7"], "start your app, or name .* in 'backend'"),
+        ({"keys": {}, "backend": "redis://localhost:1"}, ["show", "user_7"], "the backend is unavailable: redis at"),
         ({"keys": {}, "backend": "redis://localhost:1"}, ["check"], "the backend does not work"),
     ],
 )

@@ -339,6 +339,10 @@ def test_user_without_authentication(backend: MemoryBackend) -> None:
         ({"keys": {"a": "gold"}}, "AWX_RATELIMIT: .*gold"),
         ({"identify": "no.such.function"}, "AWX_RATELIMIT: identify: expected a dotted path, got 'no.such.function'"),
         ({"identify": "os.path"}, "AWX_RATELIMIT: identify: expected a function"),
+        (
+            {"keys": {}, "anonymous": "starter"},
+            r"anonymous: expected a Plan or the dotted path of one, got 'starter', .*; write Plan.of\('starter', ",
+        ),
         ({"keys": {}, "backend": "rediss"}, "AWX_RATELIMIT: .*rediss"),
         ({"keys": {}, "plans": "/no/such/plans.toml"}, "AWX_RATELIMIT: .*/no/such/plans.toml"),
         ({"keys": {}, "headers": "drafts"}, "AWX_RATELIMIT: headers: expected one of"),

@@ -1,5 +1,7 @@
 """`limit` in FastAPI: WebSockets, routers, names and the OpenAPI document."""
 
+import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
@@ -8,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from awx_ratelimit import InvalidLimit, Plan, Rate
+from awx_ratelimit.adapters import flask, quart, starlette
 from awx_ratelimit.adapters.asgi.route_limits import default_gate
 from awx_ratelimit.adapters.fastapi import limit
 
@@ -242,6 +245,11 @@ def test_forms_of_a_limit() -> None:
     [
         (("5 per fortnight",), "expected one rate"),
         ((5,), "limit: expected a notation such as '30/minute', a Rate or a Plan, got 5"),
+        ((["5/minute", "9/day"],), "got a list; write Plan.of\\('limits', per_minute=5, per_hour=100\\) for several"),
+        (
+            (lambda: "5/minute",),
+            "got the function .*<lambda>; write limit\\('30/minute'\\): limits of single callers are",
+        ),
         ((Plan.of("p", per_day=5, account=Plan.of("a", per_day=5)),), "limit: expected a plan with limits and without"),
         ((Plan.unlimited("p"),), "limit: expected a plan with limits and without an account"),
         (("5/minute", {"per": "key"}), "per: expected one of 'caller', 'account', 'address', 'everyone', or a plain"),
@@ -256,6 +264,26 @@ def test_mistakes(arguments: tuple[Any, ...], error: str) -> None:
 
     with pytest.raises((InvalidLimit, TypeError), match=error):
         limit(arguments[0], **options)
+
+
+@pytest.mark.parametrize(
+    ("dependency", "error"),
+    [
+        (
+            lambda: Depends(limit),
+            "limit: expected a call in Depends, got the function; write Depends(limit('5/minute'))",
+        ),
+        (lambda: limit("5/minute"), "got a decorator; write Depends(limit('5/minute')), with the limit of awx_rate"),
+        (lambda: Depends(starlette.limit("5/minute")), "with the limit of awx_ratelimit.adapters.fastapi"),
+        (lambda: Depends(flask.limit("5/minute")), "with the limit of awx_ratelimit.adapters.fastapi"),
+        (lambda: Depends(quart.limit("5/minute")), "with the limit of awx_ratelimit.adapters.fastapi"),
+    ],
+    ids=["function", "without Depends", "of Starlette", "of Flask", "of Quart"],
+)
+def test_wrong_dependencies(dependency: Callable[[], Any], error: str) -> None:
+    """What is no dependency is an error when the route is made, which says what to write."""
+    with pytest.raises(TypeError, match=re.escape(error)):
+        FastAPI().get("/", dependencies=[dependency()])(lambda: None)
 
 
 def test_functions_of_the_request() -> None:

@@ -345,6 +345,17 @@ def test_unusable_backend(run: Run, command: str, url: str) -> None:
     assert ran.err.count("\n") == 1, ran
 
 
+@pytest.mark.parametrize("command", ["usage", "reset"])
+def test_dead_server(run: Run, caplog: pytest.LogCaptureFixture, command: str) -> None:
+    """The error says why the server does not answer, and names the doctor. What happens to an app is not said."""
+    ran = run(command, "key_1", "--backend", "redis://127.0.0.1:1?on_outage=open")
+
+    assert ran.err.startswith("error: the backend does not answer: redis at 127.0.0.1:1: ")
+    assert ran.err.endswith("; look for the cause with: awx-ratelimit doctor URL\n")
+    assert "on_outage" not in ran.err
+    assert caplog.messages == []
+
+
 def test_plans_check_json(run: Run) -> None:
     """The JSON document has the limits of each plan."""
     plans = {

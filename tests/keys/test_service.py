@@ -382,7 +382,9 @@ def test_suspended_account(service: KeyService) -> None:
 
 def test_unknown_account(service: KeyService) -> None:
     """No key is created for an unknown account, and its list is empty."""
-    with pytest.raises(AccountNotFound, match="there is no such account; create it first") as caught:
+    with pytest.raises(
+        AccountNotFound, match=r"create it first, with KeyService.accounts.ensure\(account_id, plan=...\)"
+    ) as caught:
         service.create("nobody", "n")
 
     assert caught.value.code == "account_not_found"

@@ -191,7 +191,8 @@ MISTAKES: list[Mistake] = [
     (
         'sync_gate(trusted_proxies=["10.0.0.1/8"])',
         InvalidLimit,
-        "trusted_proxies: expected networks, addresses and 'unix': 10.0.0.1/8 has host bits set",
+        "trusted_proxies: expected networks, addresses and 'unix': 10.0.0.1/8 has host bits set; write the address of "
+        "the proxy, such as '10.0.0.7', or its network, such as '172.16.0.0/12': names of hosts are not looked up",
     ),
     (
         'sync_gate(headers="Draft")',

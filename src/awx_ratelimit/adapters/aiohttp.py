@@ -28,7 +28,7 @@ from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, Ow
 from awx_ratelimit.adapters.late_limits import LateLimits, check_after, is_registered
 from awx_ratelimit.adapters.limited_once import counts_by, second_limit
 from awx_ratelimit.adapters.native import add_headers, enter, finish
-from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.adapters.options import called_without_request, check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.option_names import ROUTE_HINTS, check_option_names, with_option_hints
 from awx_ratelimit.core.plan import Plan
@@ -175,7 +175,7 @@ class HandlerLimit:
     def _limited(self, handler: Any, route: str | None) -> Any:
         @wraps(handler)
         async def limited(*args: Any, **kwargs: Any) -> Any:
-            request = _request_in(args)
+            request = _request_in(handler, args)
             # Classes that inherit from a limited view are other routes.
             scope = route or self._limit.route_of(type(args[0]))
             admission = await admit_request(self._limit, scope, request_of(request), state_of(request), self._gate)
@@ -213,14 +213,14 @@ def _limit_view(view: Any, limited_by: Callable[[Any], Any]) -> None:
     view.__await__ = __await__
 
 
-def _request_in(args: tuple[Any, ...]) -> web.Request:
+def _request_in(handler: Any, args: tuple[Any, ...]) -> web.Request:
     """The request among the arguments of a handler, or of the view that is one."""
     for value in args:
         if isinstance(value, web.BaseRequest):
             return value  # type: ignore[return-value]
         if isinstance(value, web.View):
             return value.request
-    raise TypeError("limit: the handler was called without a request; write the decorator on a handler")
+    raise called_without_request(handler, "a handler")
 
 
 def _with_headers(response: Any, admission: Admission) -> Any:

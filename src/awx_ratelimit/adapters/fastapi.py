@@ -10,7 +10,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial, wraps
-from typing import Any
+from typing import Annotated, Any, NoReturn
 
 from awx_ratelimit.runtime.extras import missing_package
 
@@ -43,6 +43,14 @@ _HANDLERS = "starlette.exception_handlers"
 _MOUNTED = "app_root_path"
 
 
+class _NoParameter:
+    """In an annotation: FastAPI finds it if it takes `limit` itself for a dependency, and asks pydantic for a type."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(*_: object) -> NoReturn:
+        raise TypeError("limit: expected a call in Depends, got the function; write Depends(limit('5/minute'))")
+
+
 @with_option_hints(ROUTE_HINTS)
 def limit(
     limit: str | Rate | Plan,
@@ -53,7 +61,7 @@ def limit(
     charge_on: Iterable[int] | None = None,
     wait_ms: int = 0,
     max_waiting: int = 100,
-    gate: AsyncGate | None = None,
+    gate: Annotated[AsyncGate | None, _NoParameter] = None,
 ) -> "FastApiLimit":
     """Limit a route, in its own bucket: a dependency, and a decorator below ``@app.get(...)``.
 
@@ -161,12 +169,12 @@ def _taking_a_request(endpoint: Any) -> Any:
     if inspect.iscoroutinefunction(endpoint):
 
         @wraps(endpoint)
-        async def with_request(*args: Any, _request: HTTPConnection, **kwargs: Any) -> Any:
+        async def with_request(*args: Any, _request: HTTPConnection | None = None, **kwargs: Any) -> Any:
             return await endpoint(*args, **kwargs)
     else:
 
         @wraps(endpoint)
-        def with_request(*args: Any, _request: HTTPConnection, **kwargs: Any) -> Any:
+        def with_request(*args: Any, _request: HTTPConnection | None = None, **kwargs: Any) -> Any:
             return endpoint(*args, **kwargs)
 
     # A HTTPConnection is a request or a WebSocket: annotations that are still texts do not tell which it is. FastAPI

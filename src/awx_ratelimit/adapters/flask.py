@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
 
 from awx_ratelimit.adapters.late_limits import LateLimits, is_registered
 from awx_ratelimit.adapters.middleware import MIDDLEWARE_OPTIONS, WsgiRateLimitMiddleware
-from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.adapters.options import OnlyDecorates, called_without_request, check_route_gate
 from awx_ratelimit.adapters.wsgi.route_limits import admit
 from awx_ratelimit.core.option_names import ROUTE_HINTS, check_option_names, with_option_hints
 from awx_ratelimit.core.plan import Plan
@@ -92,7 +92,7 @@ def limit(
     return ViewLimit(checked, gate)
 
 
-class ViewLimit:
+class ViewLimit(OnlyDecorates):
     """The decorator that `limit` returns."""
 
     def __init__(self, limit: RouteLimit, gate: Gate | None) -> None:
@@ -112,7 +112,11 @@ class ViewLimit:
 
         @wraps(view)
         def limited(*args: Any, **kwargs: Any) -> Any:
-            admission = admit(self._limit, route, flask.request.environ, self._gate)
+            try:
+                environ = flask.request.environ
+            except RuntimeError:
+                raise called_without_request(view, "a view") from None
+            admission = admit(self._limit, route, environ, self._gate)
             if admission.reply is not None:
                 return response_of(admission.reply)
             result = (flask.current_app.ensure_sync(view) if is_async else view)(*args, **kwargs)

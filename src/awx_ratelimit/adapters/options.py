@@ -60,6 +60,30 @@ def check_route_gate(gate: Any, *wanted: type[Any]) -> None:
         raise TypeError(f"gate: expected {names}, got {type_name(gate)}; leave it out for that of the middleware")
 
 
+def called_without_request(function: Any, place: str) -> TypeError:
+    """The error for a limited `function` that no request of its framework has called. It belongs on a `place`."""
+    name = getattr(function, "__qualname__", type_name(function))
+    return TypeError(
+        f"limit: {name} was called without a request; write the decorator on {place}. "
+        "Each framework has a limit of its own, such as awx_ratelimit.adapters.flask.limit"
+    )
+
+
+class OnlyDecorates:
+    """A limit that FastAPI must not take for a dependency: it would read the parameters of a decorator from the query.
+
+    FastAPI asks a dependency for its signature, and an item of `dependencies` for its dependency.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("__signature__", "dependency"):
+            raise TypeError(
+                "limit: expected a dependency of FastAPI, got a decorator; write Depends(limit('5/minute')), with the "
+                "limit of awx_ratelimit.adapters.fastapi"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
 def check_handler(handler: Any, app: str) -> None:
     """Raise TypeError unless `handler` can be called with one FullRequest, as ManagementApi and Console can."""
     if isinstance(handler, type) or not callable(handler) or not takes(handler, None):

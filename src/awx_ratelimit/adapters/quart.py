@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
 
 from awx_ratelimit.adapters.asgi.route_limits import admit
 from awx_ratelimit.adapters.late_limits import LateLimits, is_registered
-from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.adapters.options import OnlyDecorates, called_without_request, check_route_gate
 from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -60,7 +60,7 @@ def limit(
     return ViewLimit(checked, gate)
 
 
-class ViewLimit:
+class ViewLimit(OnlyDecorates):
     """The decorator that `limit` returns."""
 
     def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
@@ -81,7 +81,11 @@ class ViewLimit:
         async def limited(*args: Any, **kwargs: Any) -> Any:
             in_request = quart.has_request_context()
             connection: Any = quart.request if in_request else quart.websocket
-            admission = await admit(self._limit, route, connection.scope, self._gate)
+            try:
+                scope = connection.scope
+            except RuntimeError:
+                raise called_without_request(view, "a view") from None
+            admission = await admit(self._limit, route, scope, self._gate)
             if admission.reply is not None:
                 return response_of(admission.reply)
             result = await quart.current_app.ensure_async(view)(*args, **kwargs)

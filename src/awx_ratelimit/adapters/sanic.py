@@ -30,7 +30,7 @@ from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, Ow
 from awx_ratelimit.adapters.late_limits import LateLimits, check_after, is_registered
 from awx_ratelimit.adapters.limited_once import second_limit
 from awx_ratelimit.adapters.native import add_headers, enter, exchange_of, finish
-from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.adapters.options import called_without_request, check_route_gate
 from awx_ratelimit.adapters.sanic_messages import STATE, request_of, response_of, state_of
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.option_names import ROUTE_HINTS, check_option_names, with_option_hints
@@ -174,7 +174,9 @@ class HandlerLimit:
 
         @wraps(handler)
         async def limited(*args: Any, **kwargs: Any) -> Any:
-            request = next(value for value in args if isinstance(value, SanicRequest))
+            request = next((value for value in args if isinstance(value, SanicRequest)), None)
+            if request is None:
+                raise called_without_request(handler, "a handler")
             admission = await self._admit(request, route or _scope_of_view(request.route))
             if admission.reply is not None:
                 return await _refused(admission.reply, request, args)

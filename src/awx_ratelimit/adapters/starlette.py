@@ -15,7 +15,7 @@ from awx_ratelimit.adapters.asgi.lifespan import failing_app
 from awx_ratelimit.adapters.asgi.middleware import RateLimitMiddleware
 from awx_ratelimit.adapters.asgi.route_limits import admit
 from awx_ratelimit.adapters.late_limits import LateLimits, is_registered
-from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.adapters.options import OnlyDecorates, called_without_request, check_route_gate
 from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -68,7 +68,7 @@ def _check_installed() -> None:
         raise missing_package("limits of Starlette's endpoints need", error, "starlette") from error
 
 
-class EndpointLimit:
+class EndpointLimit(OnlyDecorates):
     """The decorator that `limit` returns."""
 
     def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
@@ -194,7 +194,7 @@ def connection_of(endpoint: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     for value in (*args, *kwargs.values()):
         if isinstance(value, HTTPConnection):
             return value
-    raise TypeError(f"limit: {endpoint.__qualname__} was called without a request; write the decorator on an endpoint")
+    raise called_without_request(endpoint, "an endpoint")
 
 
 def response_of(reply: Reply) -> "Response":

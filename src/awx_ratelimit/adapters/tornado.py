@@ -27,7 +27,7 @@ from awx_ratelimit.adapters.asgi.route_limits import admit_request
 from awx_ratelimit.adapters.gate_arguments import OPTIONS, GateOptions, Keys, OwnedGate, Plans
 from awx_ratelimit.adapters.limited_once import second_limit
 from awx_ratelimit.adapters.native import Exchange, enter, finish
-from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.adapters.options import called_without_request, check_route_gate
 from awx_ratelimit.adapters.tornado_messages import STATE, refuse, request_of, state_of
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.option_names import ROUTE_HINTS, check_option_names, with_option_hints
@@ -210,7 +210,9 @@ class HandlerLimit:
 
     def _limited(self, method: Any, route: str | None) -> Any:
         @wraps(method)
-        async def limited(handler: RequestHandler, *args: Any, **kwargs: Any) -> None:
+        async def limited(handler: Any = None, *args: Any, **kwargs: Any) -> None:
+            if not isinstance(handler, RequestHandler):
+                raise called_without_request(method, "a method of a handler")
             request = handler.request
             # Classes that inherit from a limited handler are other routes.
             scope = route or self._limit.route_of(type(handler))

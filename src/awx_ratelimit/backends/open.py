@@ -13,6 +13,7 @@ A server is wrapped in a guard and in a cache of denials. The query may hold ``p
 GuardedBackend. Its other options go to the client, such as ``ssl_ca_certs`` or ``sslmode``.
 """
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -35,16 +36,12 @@ _TCP = ("redis", "rediss", "valkey", "valkeys")
 _GROUPS = tuple(f"{scheme}+{kind}" for kind in ("sentinel", "cluster") for scheme in _TCP)
 _POSTGRES = ("postgresql", "postgres")
 _SCHEMES = ("memory", "host", *_TCP, "redis+unix", "unix", *_GROUPS, *_POSTGRES)
-_OPTIONS: dict[str, Callable[[str], Any]] = {
-    "prefix": str,
-    "budget_ms": int,
-    "on_outage": str,
-    "expected_workers": int,
-}
+_OPTIONS: dict[str, Callable[[str], Any]] = {"prefix": str, "budget_ms": int, "on_outage": str, "expected_workers": int}
 _FILE_QUERIES = {"": False, "allow_other_users=false": False, "allow_other_users=true": True}
 _SCHEME = re.compile("[a-z][a-z0-9+.-]*")
-#: For commands that show limits: they may wait, and must not decide by themselves.
-_INSPECTION_OPTIONS = "budget_ms=2000&on_outage=closed"
+#: For commands that show limits.
+_LOOK_TIMEOUT_MS = 2_000
+_log = logging.getLogger("awx_ratelimit")
 
 
 def open_backend(url: str) -> Backend:
@@ -56,15 +53,7 @@ def open_backend(url: str) -> Backend:
     if local := _open_local(url):
         return local
     client_url, server_options, guard_options = _split_options(url)
-    backend: Backend
-    if _scheme(url) in _POSTGRES:
-        from awx_ratelimit.backends.postgres.backend_sync import PostgresBackend
-
-        backend = PostgresBackend.from_url(client_url, **server_options)
-    else:
-        from awx_ratelimit.backends.redis.backend_sync import RedisBackend
-
-        backend = RedisBackend.from_url(client_url, **server_options)
+    backend = _open_server(client_url, server_options)
     return DenialCacheBackend(GuardedBackend(backend, **guard_options))
 
 
@@ -83,6 +72,16 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
 
         backend = AsyncRedisBackend.from_url(client_url, **server_options)
     return AsyncDenialCacheBackend(AsyncGuardedBackend(backend, **guard_options))
+
+
+def _open_server(client_url: str, options: dict[str, Any]) -> Backend:
+    if _scheme(client_url) in _POSTGRES:
+        from awx_ratelimit.backends.postgres.backend_sync import PostgresBackend
+
+        return PostgresBackend.from_url(client_url, **options)
+    from awx_ratelimit.backends.redis.backend_sync import RedisBackend
+
+    return RedisBackend.from_url(client_url, **options)
 
 
 def _open_local(url: str) -> Backend | None:
@@ -149,7 +148,13 @@ def open_to_look(url: str, where: str) -> Backend:
             raise ValueError(f"{path}: no limits there; start your app, or name its backend {where}")
         return open_backend(url)
     _check_guard_options(url)
-    return open_backend(f"{url}{'&' if '?' in url else '?'}{_INSPECTION_OPTIONS}")
+    client_url, server_options, _ = _split_options(url)
+    # The warning at the start is for apps, which go on without the server.
+    was_disabled, _log.disabled = _log.disabled, True
+    try:
+        return _open_server(client_url, {**server_options, "timeout_ms": _LOOK_TIMEOUT_MS})
+    finally:
+        _log.disabled = was_disabled
 
 
 def examine(url: str) -> list[Finding]:

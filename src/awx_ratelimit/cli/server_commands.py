@@ -19,6 +19,7 @@ from awx_ratelimit.cli.callers import StoreOfCallers, Subject, caller_of, named_
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, scoped_name
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable, StateDamaged
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.runtime.compiled import IS_COMPILED
 
@@ -106,5 +107,10 @@ def limiter_at(url: str | None) -> Iterator[Limiter]:
     limiter = Limiter(open_to_look(url or own_url(), "with --backend, or in AWX_BACKEND"))
     try:
         yield limiter
+    except (BackendMisconfigured, StateDamaged):
+        raise
+    except BackendUnavailable as error:
+        remedy = "look for the cause with: awx-ratelimit doctor URL"
+        raise BackendUnavailable(f"the backend does not answer: {str(error).rstrip('.')}; {remedy}") from error
     finally:
         limiter.close()

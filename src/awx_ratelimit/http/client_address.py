@@ -182,4 +182,7 @@ def _network(name: object) -> IPv4Network | IPv6Network:
     try:
         return ip_network(name)
     except ValueError as error:
-        raise InvalidLimit(f"trusted_proxies: expected networks, addresses and 'unix': {error}") from error
+        raise InvalidLimit(
+            f"trusted_proxies: expected networks, addresses and 'unix': {error}; write the address of the proxy, such "
+            "as '10.0.0.7', or its network, such as '172.16.0.0/12': names of hosts are not looked up"
+        ) from error

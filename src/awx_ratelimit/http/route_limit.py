@@ -4,7 +4,7 @@ The scope of a bucket is the name of its route. It is written before the names o
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -155,7 +155,14 @@ def _plan_of(limit: object) -> Plan:
     if isinstance(limit, Rate):
         return Plan("limit", (limit,))
     if not isinstance(limit, Plan):
-        raise TypeError(f"limit: expected a notation such as '30/minute', a Rate or a Plan, got {describe(limit)}")
+        remedy = ""
+        if isinstance(limit, Collection):
+            remedy = "; write Plan.of('limits', per_minute=5, per_hour=100) for several"
+        elif callable(limit):
+            remedy = "; write limit('30/minute'): limits of single callers are those of their plans"
+        raise TypeError(
+            f"limit: expected a notation such as '30/minute', a Rate or a Plan, got {describe(limit)}{remedy}"
+        )
     if limit.is_unlimited or limit.account is not None:
         raise InvalidLimit(f"limit: expected a plan with limits and without an account, got {limit!r}")
     return limit

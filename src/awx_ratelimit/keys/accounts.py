@@ -246,4 +246,5 @@ def _details(temporary: TemporaryOverride | None) -> Mapping[str, Any] | None:
 
 def account_not_found() -> AccountNotFound:
     """Return the error for an unknown account."""
-    return AccountNotFound("there is no such account", remedy="create it first", field="account_id")
+    remedy = "create it first, with KeyService.accounts.ensure(account_id, plan=...)"
+    return AccountNotFound("there is no such account", remedy=remedy, field="account_id")

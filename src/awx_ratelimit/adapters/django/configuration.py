@@ -37,6 +37,8 @@ NAME = "AWX_RATELIMIT"
 _KEYS = (*OPTIONS, "max_drain_bytes")
 #: Their values may be dotted paths. Texts in `plans` are paths of files, and those in `backend` URLs.
 _IMPORTABLE = ("keys", "identify", "gate", "rules", "anonymous", "service", "on_refused", "listeners")
+#: Plans that have no name in the plan table.
+_PLANS = ("anonymous", "service")
 
 
 class Configuration:
@@ -202,8 +204,11 @@ def _imported(name: str, value: Any) -> Any:
         if name == "keys":
             # The text may be a key.
             raise TypeError("keys: expected a mapping of keys to plans, or a dotted path of an identifier") from None
+        expected, remedy = "a dotted path", ""
+        if name in _PLANS:
+            expected, remedy = "a Plan or the dotted path of one", f"; write Plan.of({value!r}, per_minute=10)"
         raise ImportError(
-            f"{name}: expected a dotted path, got {value!r}, which cannot be imported: {error}"
+            f"{name}: expected {expected}, got {value!r}, which cannot be imported: {error}{remedy}"
         ) from error
 
 

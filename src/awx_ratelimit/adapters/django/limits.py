@@ -19,7 +19,7 @@ from django.http.response import HttpResponseBase
 
 from awx_ratelimit.adapters.django.admission import AnyGate, admit, admit_async, route_headers
 from awx_ratelimit.adapters.django.messages import django_request, response_of, set_headers
-from awx_ratelimit.adapters.options import check_route_gate
+from awx_ratelimit.adapters.options import called_without_request, check_route_gate
 from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -124,7 +124,7 @@ def _request_among(view: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         request = django_request(value)
         if request is not None:
             return request
-    raise TypeError(f"limit: {_name(view)} was called without a request; write the decorator on a view")
+    raise called_without_request(view, "a view")
 
 
 def _owner(view: Any, args: tuple[Any, ...]) -> type[Any] | None:

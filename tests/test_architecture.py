@@ -144,7 +144,7 @@ THIRD_PARTIES = {
     "fakeredis": {"testing/fake_server.py"},
     "lupa": {"testing/lua_scripts.py"},
     "rich": {"cli/live_view.py", "cli/output.py"},
-    "prometheus_client": {"observability/prometheus_exporter.py"},
+    "prometheus_client": {"observability/prometheus_exporter.py", "observability/prometheus_files.py"},
     "opentelemetry": {"observability/opentelemetry_exporter.py"},
 }
 WITH_MODULES_OF_THEIR_OWN = {"hiredis", "pytest", "redis"}

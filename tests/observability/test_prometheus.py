@@ -34,7 +34,7 @@ from awx_ratelimit import (
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.core import budget
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.observability import decision_counts, families, limit_metrics
+from awx_ratelimit.observability import decision_counts, families, limit_metrics, prometheus_exporter
 from awx_ratelimit.observability.prometheus import PrometheusMetrics, metrics_app, wsgi_metrics_app
 from awx_ratelimit.testing import ManualClock
 
@@ -387,3 +387,27 @@ def test_fork_of_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     metrics.publish()
 
     assert seen == [False, True]
+
+
+@pytest.mark.parametrize(("workers", "shared", "warnings"), [(4, False, 1), (1, False, 0), (4, True, 0)])
+def test_several_workers(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    workers: int,
+    shared: bool,
+    warnings: int,
+) -> None:
+    """One of several workers that share no folder warns once, at its first limiter, and names the variable to set."""
+    monkeypatch.setattr(prometheus_exporter._warning, "is_logged", False)
+    monkeypatch.setattr("awx_ratelimit.runtime.server_workers.workers_of_server", lambda _: ("gunicorn", workers))
+    if shared:
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    metrics = PrometheusMetrics(CollectorRegistry())
+    before = caplog.text.count("PrometheusMetrics")
+    for _ in range(2):
+        Limiter(MemoryBackend(), listeners=[metrics])
+
+    assert before == 0
+    assert caplog.text.count("PrometheusMetrics is per process: with 4 gunicorn workers, each scrape ") == warnings
+    assert caplog.text.count("Set PROMETHEUS_MULTIPROC_DIR to an empty folder before the server starts") == warnings

@@ -2,8 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import (
@@ -14,7 +12,6 @@ from prometheus_client import (
     Histogram,
     make_asgi_app,
     make_wsgi_app,
-    multiprocess,
 )
 from prometheus_client.metrics_core import Metric
 
@@ -23,31 +20,35 @@ from awx_ratelimit.observability import families
 from awx_ratelimit.observability.families import Family
 from awx_ratelimit.observability.limit_metrics import COUNTERS, GAUGES, Labels, LimitMetrics, Observes
 from awx_ratelimit.observability.listeners import Listener
+from awx_ratelimit.observability.prometheus_files import FOLDER, AllProcesses
+from awx_ratelimit.runtime.documentation import page
 from awx_ratelimit.runtime.event_loops import in_thread
 from awx_ratelimit.runtime.exits import register_at_exit
 from awx_ratelimit.runtime.forks import ForkSafeLock, register_around_fork
 from awx_ratelimit.runtime.periodic_thread import PeriodicThread
+from awx_ratelimit.runtime.server_workers import WorkerWarning
 
-_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+_warning = WorkerWarning(
+    "PrometheusMetrics is per process: with {workers} {server} workers, each scrape shows the numbers of one of them. "
+    f"Set {FOLDER} to an empty folder before the server starts: see {{page}}"
+)
 _PUBLISH_S: Final = 1.0
 #: Longer than it takes to publish.
 _MAX_PUBLISHING_S: Final = 2.0
-#: This module of prometheus_client has no types.
-_multiprocess: Any = multiprocess
 
 
 class PrometheusMetrics(LimitMetrics):
     """A listener that publishes what limiters do in `registry`. Give one to all limiters of the process.
 
     No label is ever a subject, a key, a path or an address. Plans beyond the first 1,000 share one label. With
-    ``PROMETHEUS_MULTIPROC_DIR`` the metrics are in its files and not in `registry`. Raises ValueError if `registry` has
-    another PrometheusMetrics.
+    ``PROMETHEUS_MULTIPROC_DIR`` the metrics are in its files and not in `registry`. Without it, this logs a warning if
+    the process is one of several workers of a server. Raises ValueError if `registry` has another PrometheusMetrics.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._publishing = ForkSafeLock()
         self._thread = PeriodicThread("awx-metrics", self.publish, _PUBLISH_S)
-        self._is_shared = _FOLDER in os.environ
+        self._is_shared = FOLDER in os.environ
         super().__init__(self._histogram_of)
         if self._is_shared:
             register_at_exit(self.flush)
@@ -63,6 +64,16 @@ class PrometheusMetrics(LimitMetrics):
         self._published: dict[tuple[Family, Labels], int] = {}
         self._is_publishing = self._is_paused = False
         self._thread.renew()
+        if self._limiters:
+            self._warn_of_workers()
+
+    def watch(self, limiter: Any) -> None:
+        super().watch(limiter)
+        self._warn_of_workers()
+
+    def _warn_of_workers(self) -> None:
+        if not self._is_shared:
+            _warning.log(page("metrics", "several-processes"))
 
     def _pause(self) -> None:
         # prometheus_client has a lock for all files, which no child can replace.
@@ -142,7 +153,7 @@ def metrics_app(registry: CollectorRegistry = REGISTRY) -> Callable[..., Any]:
     Anybody who reaches the app can read the metrics, so mount it where only Prometheus gets.
     """
     shown = _shown(registry)
-    return _read_in_a_thread(shown) if _FOLDER in os.environ else make_asgi_app(shown)
+    return _read_in_a_thread(shown) if FOLDER in os.environ else make_asgi_app(shown)
 
 
 def wsgi_metrics_app(registry: CollectorRegistry = REGISTRY) -> Callable[..., Any]:
@@ -151,10 +162,10 @@ def wsgi_metrics_app(registry: CollectorRegistry = REGISTRY) -> Callable[..., An
 
 
 def _shown(registry: CollectorRegistry) -> CollectorRegistry:
-    if _FOLDER not in os.environ:
+    if FOLDER not in os.environ:
         return registry
     of_all = CollectorRegistry()
-    of_all.register(_AllProcesses())
+    of_all.register(AllProcesses())
     return of_all
 
 
@@ -182,46 +193,6 @@ class _Collected:
     def collect(self) -> Iterable[Metric]:
         """The metrics."""
         return self._metrics
-
-
-class _AllProcesses:
-    """The sums over the processes that share a folder. Dead ones no longer hold leases."""
-
-    def describe(self) -> Iterable[Metric]:
-        """No names: other packages may have metrics there too."""
-        return ()
-
-    def collect(self) -> Iterable[Metric]:
-        """The current metrics."""
-        folder = Path(os.environ[_FOLDER])
-        for path in folder.glob("gauge_live*.db"):
-            pid = path.stem.rpartition("_")[2]
-            if pid.isdecimal() and not _is_alive(int(pid)):
-                # Another scrape may remove the file at the same time.
-                with suppress(FileNotFoundError):
-                    _multiprocess.mark_process_dead(int(pid))
-        # A process that has just created a file has written nothing yet.
-        files = [str(path) for path in folder.glob("*.db") if _size_bytes(path)]
-        metrics: Iterable[Metric] = _multiprocess.MultiProcessCollector.merge(files)
-        return metrics
-
-
-def _size_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # A process of another user.
-        return True
-    return True
 
 
 def _metric(family: Family) -> Any:

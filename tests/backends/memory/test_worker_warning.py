@@ -10,6 +10,7 @@ import pytest
 
 from awx_ratelimit import AsyncLimiter, Limiter, MemoryBackend
 from awx_ratelimit.backends.memory import worker_warning
+from awx_ratelimit.runtime.server_workers import SERVERS
 
 SPAWNED = "python\0-c\0from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=%d, pipe_handle=%d)"
 PLAIN = "python\0/app/bin/serve.py"
@@ -17,7 +18,7 @@ PLAIN = "python\0/app/bin/serve.py"
 
 @pytest.fixture(autouse=True)
 def _first_time(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(worker_warning, "_warned", False)
+    monkeypatch.setattr(worker_warning._warning, "is_logged", False)
     caplog.set_level(logging.WARNING, logger="awx_ratelimit")
 
 
@@ -56,7 +57,7 @@ def test_workers_are_warned_once(
         worker_warning.warn_about_workers(proc)
 
     workers = len(others) + 1
-    server = next(name for name in worker_warning._SERVERS if name in parent)
+    server = next(name for name in SERVERS if name in parent)
     assert caplog.messages == [
         f"MemoryBackend is per process: with {workers} {server} workers, clients get up to {workers} times the limit. "
         "Use HostBackend or Redis: see docs/choose-a-backend.md#memory-or-a-file"

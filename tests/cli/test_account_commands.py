@@ -120,7 +120,9 @@ def test_unchecked_plan(accounts: Run, plans: str) -> None:
         accounts(*words).err for words in (("plan", "acme", "growth", "--plans", plans), ("plan", "acme", "--default"))
     ]
 
-    assert [said.count("note: nothing was there to check the plan 'gold' against.") for said in unchecked] == [1, 1]
+    assert [
+        said.count("note: the plan 'gold' was not checked, because no plan table was given.") for said in unchecked
+    ] == [1, 1]
     assert [said.count("note:") for said in checked] == [0, 0]
 
 

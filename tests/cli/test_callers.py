@@ -226,6 +226,17 @@ def test_plans_in_code(run: Run, url: str, app: str, words: tuple[str, ...], cap
     assert {one["limit"]: one["capacity"] for one in ran.json["limits"]} == capacities
 
 
+def test_whole_key_of_an_app(run: Run, url: str, app: str) -> None:
+    """'-' with an app as --plans names the subject that the app gives the key. An unknown key is not repeated."""
+    known = run("usage", "-", "--plans", app, "--backend", url, "--json", stdin=b"awx_example_key")
+    unknown = run("usage", "-", "--plans", app, "--backend", url, stdin=b"awx_other_key")
+
+    assert known.json["subject"] == "ada"
+    assert unknown.status == 2
+    assert unknown.err.startswith("error: the app does not have the key; check --plans")
+    assert "awx_other_key" not in unknown.err
+
+
 def test_unknown_plan_of_an_app(run: Run, url: str, app: str) -> None:
     """A plan that neither the table nor the code has is an error that lists all of them."""
     ran = run("usage", "ada", "--plans", app, "--plan", "golden", "--backend", url)

@@ -67,7 +67,7 @@ class TestCreate:
         checked = keys("create", "n", "--account", "newer", "--plan", "gold", "--plans", str(table))
         unknown = keys("create", "n", "--account", "newest", "--plan", "golden", "--plans", str(table))
 
-        assert "note: nothing was there to check the plan 'golden' against." in unchecked.err
+        assert "note: the plan 'golden' was not checked, because no plan table was given." in unchecked.err
         assert (
             "requests of the account get a 503. To check it, add --plans plans.toml, or set AWX_PLANS" in unchecked.err
         )
@@ -273,7 +273,7 @@ class TestAccounts:
         other = keys("set-overrides", '{"per_minute": 7}', "--account", "acme")
         checked = keys(*words[:1], words[1].replace("golden", "gold"), "--account", "acme", "--plans", table)
 
-        assert "note: nothing was there to check the plan 'golden' against." in unchecked.err
+        assert "note: the plan 'golden' was not checked, because no plan table was given." in unchecked.err
         assert "note:" not in other.err + checked.err
 
     def test_set_overrides(self, keys: Run, service: KeyService, table: str) -> None:

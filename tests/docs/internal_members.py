@@ -43,7 +43,7 @@ INTERNAL: dict[str, set[str]] = {
     "awx_ratelimit.Request": {"sent_prefixes"},
     "awx_ratelimit.Rule": {"cost_of", "exempts"},
     "awx_ratelimit.StaticKeys": {
-        *("caller_plans", "callers", "callers_without_account", "known", "memory_finders", "sends_key"),
+        *("caller_of", "caller_plans", "callers", "callers_without_account", "known", "memory_finders", "sends_key"),
     },
     "awx_ratelimit.StoredKeys": {
         *_IDENTIFIER,

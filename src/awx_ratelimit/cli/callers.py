@@ -16,7 +16,7 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import AccountNotFound, KeyNotFound
 from awx_ratelimit.http.explain import AnyGate, known_caller, known_plans
-from awx_ratelimit.http.identity import static_keys
+from awx_ratelimit.http.identity.static_keys import StaticKeys, subject_of
 
 StoreOfCallers = Annotated[
     str | None,
@@ -46,18 +46,28 @@ Subject = Annotated[
 ]
 
 
-def named_subject(subject: str, database: str | None) -> str:
+def named_subject(subject: str, database: str | None, gate: AnyGate | None = None) -> str:
     """The subject that the argument `subject` means: for '-', that of the key on standard input, which is printed.
 
     The key is one of the store, or without a store, one that the app has in StaticKeys. Raises KeyNotFound if the store
-    does not have it.
+    or the app does not have it.
     """
     if subject != STDIN:
         return subject
     key = key_from_stdin("SUBJECT")
-    found = static_keys.subject_of(key.encode()) if database is None else _stored_subject(key, database)
+    found = _static_subject(key, gate) if database is None else _stored_subject(key, database)
     output.say(f"subject: {found}")
     return found
+
+
+def _static_subject(key: str, gate: AnyGate | None) -> str:
+    keys = None if gate is None else gate.parts.identify
+    if not isinstance(keys, StaticKeys):
+        return subject_of(key.encode())
+    caller = keys.caller_of(key.encode())
+    if caller is None:
+        raise KeyNotFound("the app does not have the key", remedy="check --plans, which names the app")
+    return caller.subject
 
 
 def _stored_subject(key: str, database: str) -> str:

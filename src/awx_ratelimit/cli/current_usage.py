@@ -81,7 +81,7 @@ def subject_usage(
     if account is not None and no_account:
         raise typer.BadParameter("expected one of --account and --no-account, got both", param_hint="--account")
     table, gate = plan_source(plans)
-    caller = caller_of(named_subject(subject, database), account, plan, database=database, gate=gate)
+    caller = caller_of(named_subject(subject, database, gate), account, plan, database=database, gate=gate)
     chosen, subject, account = table.resolve(caller), caller.subject, caller.account
     # Where the store or the app names the account, the plan may share no limit among its keys.
     shares = chosen.account is not None or (database is None and gate is None)

@@ -123,11 +123,11 @@ def note_unrecorded(service: "KeyService") -> None:
 
 
 def note_unchecked_plan(plan: object, plans: str | None) -> None:
-    """Say so if no plan table tells whether there is the `plan` that an account has got."""
+    """Say so if nothing tells whether there is the `plan` that an account was given."""
     if isinstance(plan, str) and plans is None:
         output.say(
-            f"note: nothing was there to check the plan {plan!r} against. If the plan table of your app does not have "
-            "it, requests of the account get a 503. To check it, add --plans plans.toml, or set AWX_PLANS"
+            f"note: the plan {plan!r} was not checked, because no plan table was given. If your app does not have it, "
+            "requests of the account get a 503. To check it, add --plans plans.toml, or set AWX_PLANS"
         )
 
 

@@ -91,7 +91,7 @@ class StaticKeys:
 
     def memory_finders(self) -> Mapping[bytes, FindCaller]:
         """See `finders_of`."""
-        return key_finders(self._caller_of, bearer=self._sent_key is not sent_key)
+        return key_finders(self.caller_of, bearer=self._sent_key is not sent_key)
 
     def caller_plans(self, plans: PlanTable) -> set[Plan]:
         """The plans of the callers. Raises InvalidLimit for a plan that is not in the table. Gates call it once."""
@@ -116,7 +116,8 @@ class StaticKeys:
         """The callers that share the limits of an account with nobody. Gates call it once."""
         return [caller for caller in self._callers.values() if caller.account is None]
 
-    def _caller_of(self, key: bytes) -> Caller | None:
+    def caller_of(self, key: bytes) -> Caller | None:
+        """The caller of a key, None for an unknown one."""
         return self._callers.get(blake2s(key).digest()) if len(key) <= MAX_KEY_BYTES else None
 
     def _swap_error(self, plans: PlanTable) -> str | None:

@@ -241,7 +241,7 @@ def test_unknown_plan(run: Run, public: str) -> None:
         (["--app", "shop:app"], "expected an app with a rate limit middleware, a middleware or a gate, got a Flask"),
         (["--app", "shop:app", "--subject", "a", "--key", "-"], "expected one of .* got --subject and --key"),
         (["--app", "shop:app", "--plan", "growth"], "--plan: expected --subject too"),
-        (["--app", "shop:app", "--address", "localhost"], "--address: expected an IP address .*, got 'localhost'"),
+        (["--app", "shop:app", "--address", "localhost"], "error: address: expected an IP address such as 192.0.2.1, got 'localhost'"),
         (["--app", "shop:app", "--account", "acme"], "--account: expected --subject or --key-id too"),
     ],
 )

@@ -104,6 +104,11 @@ class ClientAddresses:
         return any(address in network for network in self._networks)
 
 
+def is_address(text: object) -> bool:
+    """Whether `text` is an IP address that a client may have."""
+    return isinstance(text, str) and _parsed(text) is not None
+
+
 def _name(peer: _Address | None) -> str:
     return UNIX if peer is None else str(peer)
 

@@ -7,7 +7,7 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import AwxRateLimitError, ImpossibleRequest, KeyRefused
-from awx_ratelimit.http.client_address import ADDRESS_PREFIX
+from awx_ratelimit.http.client_address import ADDRESS_PREFIX, is_address
 from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
@@ -73,7 +73,7 @@ def request_to(
 ) -> Request:
     """A request that `gate` can explain. `path` may have a query. `client` is the address that sends it, if known.
 
-    Raises ImpossibleRequest for a malformed method or path.
+    Raises ImpossibleRequest for a malformed method, path or address.
     """
     if not isinstance(gate, Gate | AsyncGate):
         raise TypeError(f"gate: expected a Gate or an AsyncGate, got {type_name(gate)}")
@@ -81,6 +81,8 @@ def request_to(
         raise ImpossibleRequest(f"method: expected a name such as GET, got {describe(method)}")
     if not (isinstance(path, str) and path.startswith("/") and len(path) <= _MAX_PATH_LENGTH):
         raise ImpossibleRequest(f"path: expected one such as /v1/transfers, got {describe(path)}")
+    if client is not None and not is_address(client):
+        raise ImpossibleRequest(f"address: expected an IP address such as 192.0.2.1, got {describe(client)}")
     path, _, query = path.partition("?")
     sent = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in (headers or {}).items()}
 

@@ -11,7 +11,7 @@ from tests.keys.conftest import START_MS
 from tests.management.conftest import PLANS, Client, operator_claims, signed
 from tests.management.test_operator_requests import CALLS
 
-from awx_ratelimit import Gate, Limiter, Rule, StoredKeys
+from awx_ratelimit import Gate, Limiter, Plan, Rule, StaticKeys, StoredKeys
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.keys.storage import usage as statements
 from awx_ratelimit.management import OperatorApi, OperatorTokens, operator_openapi
@@ -190,6 +190,21 @@ def test_explain(
         "invalid_request", "invalid_request", "api_key_not_found", "invalid_request",
     ]  # fmt: skip
     assert without.code == "not_found"
+
+
+def test_explain_address(
+    service: KeyService, operator_tokens: OperatorTokens, limiter: Limiter, clock: ManualClock
+) -> None:
+    """`explain` takes the address of the client that sends the request, and refuses what is not an address."""
+    gate = Gate(limiter, plans=PLANS, identify=StaticKeys({}), anonymous=Plan.of("public", per_minute=3))
+    api = OperatorApi(service, operator_tokens, limiter=limiter, plans=PLANS, gate=gate)
+    client = Client(api, signed(operator_claims(clock)))
+    found = client("GET", "/operator/explain", query="path=/&address=192.0.2.1").json
+    wrong = client("GET", "/operator/explain", query="path=/&address=localhost")
+
+    assert found["caller"] == {"subject": "address:192.0.2.1", "plan": "public", "account": None}
+    assert (wrong.status, wrong.code) == (400, "invalid_request")
+    assert "address: not an address; expected one such as 192.0.2.1" in wrong.json["message"]
 
 
 def test_document(operator: Client) -> None:

@@ -22,18 +22,22 @@ AnyGate = Gate | AsyncGate
 
 
 def explain_path(
-    gate: AnyGate, method: str, path: str, find_caller: Callable[[], Caller | None] | None = None
+    gate: AnyGate,
+    method: str,
+    path: str,
+    find_caller: Callable[[], Caller | None] | None = None,
+    client: str | None = None,
 ) -> Explanation:
     """Explain what `gate` would do with a request of `method` to `path` now. It blocks, and charges nothing.
 
     `find_caller` returns whose request it is, or raises KeyRefused, as `KeyService.caller` does; it may block. None, or
-    its result None, is a request without a key. An AsyncGate works only in threads that `AsgiApp` has started; on an
-    event loop, write ``await gate.explain(request_to(gate, method, path))``.
+    its result None, is a request without a key. `client` is the address that sends it. An AsyncGate works only in
+    threads that `AsgiApp` has started; on an event loop, write ``await gate.explain(request_to(gate, method, path))``.
 
-    Raises ImpossibleRequest if `method` or `path` is malformed, or if a function of the app fails, such as the `cost`
-    of a rule: it may need more than a method and a path.
+    Raises ImpossibleRequest if `method`, `path` or `client` is malformed, or if a function of the app fails, such as
+    the `cost` of a rule: it may need more than a method and a path.
     """
-    request = request_to(gate, method, path)
+    request = request_to(gate, method, path, client=client)
     identify = found_by(find_caller or (lambda: None))
     with explainable(request):
         if isinstance(gate, AsyncGate):

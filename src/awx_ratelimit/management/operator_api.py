@@ -177,15 +177,21 @@ class OperatorApi:
         return operator_formats.page_json([event_fields(event) for event in page.items], page)
 
     def _explain(self, request: OperatorRequest) -> Mapping[str, Any]:
-        asked = request.query("method", "path", "key")
+        asked = request.query("method", "path", "key", "address")
         if "path" not in asked:
             raise InvalidKeyRequest("is missing", remedy="this field is required", field="path")
         key_id = asked.get("key")
         find_caller = None if key_id is None else lambda: self._accounts.caller(key_id)
         assert self._gate is not None  # without a gate there is no such resource
         try:
-            explained = explain_path(self._gate, asked.get("method", "GET"), asked["path"], find_caller)
+            explained = explain_path(
+                self._gate, asked.get("method", "GET"), asked["path"], find_caller, asked.get("address")
+            )
         except ImpossibleRequest as error:
+            if str(error).startswith("address: "):
+                raise InvalidKeyRequest(
+                    "not an address", remedy="expected one such as 192.0.2.1", field="address"
+                ) from error
             remedy = "expected a method and a path for which the gate's rules need neither headers nor a body"
             raise InvalidKeyRequest("cannot be explained", remedy=remedy, field="path") from error
         return explained.fields()

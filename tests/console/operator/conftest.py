@@ -32,7 +32,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "/account/overrides": {"limits": "per_minute = 7"},
     "/account/suspend": {"account": "{id}"},
     "/account/resume": {},
-    "/explain": {"method": "POST", "path": "/v1/transfers", "key_id": ""},
+    "/explain": {"method": "POST", "path": "/v1/transfers", "key_id": "", "address": ""},
 }
 PAGE_OF = {"/account/temporary/end": "/account", "/account/resume": "/account"}
 

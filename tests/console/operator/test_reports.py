@@ -8,6 +8,7 @@ from tests.browser.site import operator as who
 from tests.console.operator.conftest import OPERATOR, OperatorClient, sending
 from tests.console.operator.test_account import text
 
+from awx_ratelimit import Gate, Plan, StaticKeys
 from awx_ratelimit.console import OperatorConsole
 from awx_ratelimit.keys.models import ACTIONS
 
@@ -109,6 +110,7 @@ class TestExplain:
         ("fields", "error"),
         [
             ({"path": "v1"}, "Path: expected one such as /v1/transfers; nothing was explained."),
+            ({"address": "localhost"}, "Address: expected an IP address such as 192.0.2.1; nothing was explained."),
             ({"method": "GE T"}, "Method: expected a name such as GET; nothing was explained."),
             ({"key_id": "key_1"}, "There is no such key; enter the id of a key, which begins with key_, or nothing."),
         ],
@@ -119,6 +121,15 @@ class TestExplain:
 
         assert response.status == 400
         assert error in text(response.text)
+
+    def test_address(self, site: Site) -> None:
+        """The address is that of the client that sends the request."""
+        public = Plan.of("public", per_minute=3)
+        gate = Gate(site.limiter, plans=PLANS, identify=StaticKeys({}), anonymous=public)
+        console = OperatorConsole(site.service, who=who, secret=SECRET, limiter=site.limiter, plans=PLANS, gate=gate)
+        client = OperatorClient(sending(console), site.account())
+
+        assert "Caller address:192.0.2.1 , plan public" in text(client.submit("/explain", address="192.0.2.1").text)
 
     def test_without_gate(self, site: Site) -> None:
         """Without a gate there is no such page, and no link to it."""

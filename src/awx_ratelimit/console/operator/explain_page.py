@@ -16,7 +16,7 @@ from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.keys.format import is_key_id
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
-_FIELDS: Final = ("method", "path", "key_id")
+_FIELDS: Final = ("method", "path", "key_id", "address")
 
 
 class ExplainPage:
@@ -44,16 +44,17 @@ class ExplainPage:
             return _page(invalid_form(error, fields), None, HTTPStatus.BAD_REQUEST)
 
     def _explanation(self, fields: Mapping[str, str]) -> Explanation:
-        key_id, path = fields["key_id"].strip(), fields["path"].strip()
+        key_id, path, address = (fields[name].strip() for name in ("key_id", "path", "address"))
         find_caller = (lambda: self._context.keys.accounts.caller(key_id)) if key_id else None
         try:
-            return explain_path(self._gate, fields["method"], path, find_caller)
+            return explain_path(self._gate, fields["method"], path, find_caller, address or None)
         except KeyNotFound as error:
             remedy = "enter the id of a key, which begins with key_, or nothing"
             raise InvalidKeyRequest("there is no such key", remedy=remedy, field="key_id") from error
         except ImpossibleRequest as error:
             what, _, _ = str(error).partition(", got ")
-            raise InvalidKeyRequest(what, remedy="nothing was explained", field="path") from error
+            field = "address" if what.startswith("address: ") else "path"
+            raise InvalidKeyRequest(what, remedy="nothing was explained", field=field) from error
 
 
 def _page(form: Mapping[str, Any], explained: Explanation | None, status: HTTPStatus = HTTPStatus.OK) -> Page:

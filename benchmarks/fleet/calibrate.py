@@ -80,7 +80,8 @@ async def _server_costs(
     rare: "_RareCalls", many: Sequence[Used], same: Sequence[Used], part: Sequence[Used], locked: Sequence[Used]
 ) -> ServerCosts:
     call, each_s = server_line(many), server_line(same).each_s
-    each_s, waits_s = min(call.each_s, each_s), [used.server_s - call(round(used.claims)) for used in locked]
+    each_s = min(call.each_s, each_s)
+    waits_s = [(used.server_s - call(round(used.claims))) / used.claims for used in locked]
     costs = ServerCosts(
         call=Linear(call.fixed_s, each_s),
         record_s=(call.each_s - each_s) / _share_of_subjects(round(many[-1].claims)),

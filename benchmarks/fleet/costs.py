@@ -72,7 +72,8 @@ class ServerCosts:
     """A call with `n` claims, each with the release of an earlier lease, and a call with `n` releases alone.
 
     `record_s`: each subject of a call besides its claims. `heal_s`: to add what an outage has left of a record.
-    `connect_s`: a new connection. `lock_s`: to go on after another call had locked a row.
+    `connect_s`: a new connection. `lock_s`: each claim of a call that has waited for a row, because others may have
+    changed the rows meanwhile.
     """
 
     call: Linear

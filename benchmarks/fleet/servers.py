@@ -178,9 +178,13 @@ class Postgres(Server):
     With a `service`, the row of that budget is locked first.
     """
 
-    def __init__(self, cores: SharedCores, *given: Any, has_service: bool = False) -> None:
+    def __init__(
+        self, cores: SharedCores, wakes_s: Callable[[], float], *given: Any, has_service: bool = False
+    ) -> None:
         super().__init__(*given)
         self._cores = cores
+        #: How long it takes until the next program runs that has waited for a row.
+        self._wakes_s = wakes_s
         self._has_service = has_service
         #: The calls that wait for each locked row.
         self._locks: dict[int, deque[Callable[[], Any]]] = {}
@@ -206,15 +210,17 @@ class Postgres(Server):
             row = call.rows.pop()
             locked.append(row)
             if row in self._locks:
-                self._locks[row].append(partial(self._wake_up, program, partial(self._lock, program, call, locked)))
+                self._locks[row].append(partial(self._wake_up, program, call, locked))
                 return
             self._locks[row] = deque()
         work_s = self._work_s(call) - self._costs.call.fixed_s / 2
         self._run(program, work_s, partial(self._commit, call, locked))
 
-    def _wake_up(self, program: Cores, then: Callable[[], Any]) -> None:
-        """Go on after a wait: the program runs again as late as after a message, and looks for what has changed."""
-        self._simulation.after(self._message_s(), partial(self._run, program, self._costs.lock_s, then))
+    def _wake_up(self, program: Cores, call: Call, locked: list[int]) -> None:
+        """Go on after a wait, and look at the rows of all claims again."""
+        work_s = self._costs.lock_s * len(call.claims)
+        again = partial(self._run, program, work_s, partial(self._lock, program, call, locked))
+        self._simulation.after(self._wakes_s(), again)
 
     def _commit(self, call: Call, locked: list[int]) -> None:
         for row in locked:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from benchmarks.fleet.cores import FULL_SPEED, SharedCores
@@ -71,7 +71,10 @@ def _server(
     message_s, buckets = _message_s(scenario, costs), scenario.limit and Buckets(scenario.limit)
     if scenario.kind.startswith("postgres"):
         cores = shared or SharedCores(simulation, [FULL_SPEED] * scenario.server_cores, luck)
-        return Postgres(cores, simulation, costs.server, message_s, buckets, has_service="service" in scenario.kind)
+        wakes_s = _message_s(replace(scenario, rtt_s=None), costs)
+        return Postgres(
+            cores, wakes_s, simulation, costs.server, message_s, buckets, has_service="service" in scenario.kind
+        )
     program = (shared or OwnCore(simulation, luck)).program()
     return Redis(program, simulation, costs.server, message_s, buckets)
 

@@ -81,7 +81,7 @@ class TornMemory(mmap.mmap):
     folder: Path
 
     def __setitem__(self, place: Any, written: Any) -> None:
-        if random.randrange(_WRITES_PER_CUT):
+        if not written or random.randrange(_WRITES_PER_CUT):
             super().__setitem__(place, written)
             return
         end = random.randrange(len(written))

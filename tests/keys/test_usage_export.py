@@ -262,7 +262,12 @@ def test_removed_hours(
         ({"grace_seconds": -1}, {}, "grace_seconds: expected an integer from 0 to 604800, got -1 (int)"),
         ({}, {"at": START + DAY}, "since: in the future; expected a time that has passed"),
         ({}, {"at": datetime(2025, 6, 1)}, "since: expected a time from 1970 to 2999 with a time zone, got a datetime"),  # noqa: DTZ001
-        ({}, {"at": START, "account_id": "acne"}, "account_id: there is no such account; create it first"),
+        (
+            {},
+            {"at": START, "account_id": "acne"},
+            "account_id: there is no such account; "
+            "create it first, with KeyService.accounts.ensure(account_id, plan=...)",
+        ),
     ],
 )
 def test_errors(

@@ -8,7 +8,7 @@ from tests.backends.host.limiters import limiter, remaining, session
 from tests.host_processes import SLOTS_3, StartProcess
 from tests.machine import eventually
 
-from awx_ratelimit import BackendUnavailable
+from awx_ratelimit import BackendUnavailable, Limiter
 from awx_ratelimit.testing import ManualClock
 
 
@@ -48,6 +48,14 @@ def test_stopped_process_keeps_its_slots(path: Path, clock: ManualClock, start_p
     assert there.does("remaining", "s") == [997, 0]
 
 
+def allowed(limiter: Limiter, subject: str) -> bool | None:
+    """Whether a claim was allowed; None if it failed."""
+    try:
+        return limiter.acquire(subject, SLOTS_3).allowed
+    except BackendUnavailable:
+        return None
+
+
 def test_process_stopped_in_a_decision(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
     """The first claim fails after 40 ms and later ones at once; claims succeed again when the stopped process dies."""
     here, there = limiter(path, clock), start_process(path)
@@ -61,13 +69,14 @@ def test_process_stopped_in_a_decision(path: Path, clock: ManualClock, start_pro
         ):
             here.acquire("s", SLOTS_3)
         waits_s.append(time.monotonic() - begun_s)
-    others = here.acquire("other", SLOTS_3)
+    others = [allowed(here, f"other {number}") for number in range(3)]
     there.kill()
 
     assert waits_s[0] >= 0.04
     # A busy machine makes some of them late, and none of them early.
     assert min(waits_s[1:]) < 0.04
-    assert others.allowed is True
+    # Some may share the lock.
+    assert True in others
     assert [here.acquire("s", SLOTS_3).allowed for _ in range(4)] == [True, True, True, False]
 
 

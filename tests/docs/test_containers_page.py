@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,16 @@ def test_variables(container: Any) -> None:
 
     assert {each["name"] for each in container["env"]} == read
     assert set(re.findall(r"--env (\w+)=", text_of(PAGE))) == read
+
+
+def test_folder_of_files() -> None:
+    """The user of the app owns the folder that the page names for files on disk."""
+    (user,) = re.findall(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)
+    (name,) = re.findall(rf"useradd --uid {user} .*? (\w+) &&", DOCKERFILE)
+    (owner, folder) = re.findall(r"install --directory --owner=(\w+) (\S+)", DOCKERFILE)[0]
+
+    assert owner == name
+    assert {str(Path(path).parent) for path in re.findall(r"\| `(/var/\S+)` \|", text_of(PAGE))} == {folder}
 
 
 def test_workers(pod: Any, container: Any) -> None:

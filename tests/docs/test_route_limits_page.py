@@ -55,6 +55,22 @@ def test_limit_that_depends_on_the_caller() -> None:
     assert '"reports.minute";r=54' in answers["awx_example_key"][0].headers["ratelimit"]
 
 
+def test_limits_of_which_neither_divides_the_other() -> None:
+    """Of 300 tokens a minute, a caller of the plan growth gets 100 exports and any other 30; the headers say 300."""
+    app = run("docs/route-limits.md")["by_plan"]
+
+    with frozen(gate_of(app)):
+        client = TestClient(app)
+        large, small = (
+            [client.get("/exports", headers={"X-API-Key": key}) for _ in range(count + 1)]
+            for key, count in (("awx_growth_key", 100), ("awx_example_key", 30))
+        )
+
+    assert [each.status_code for each in large] == [200] * 100 + [429]
+    assert [each.status_code for each in small] == [200] * 30 + [429]
+    assert '"exports.minute";q=300;w=60' in small[0].headers["ratelimit-policy"]
+
+
 def test_decision_on_wsgi() -> None:
     """On WSGI, a cost finds the decision of the middleware where the page says."""
     seen: list[str] = []

@@ -40,10 +40,10 @@ class ReleaseDelay:
     def goes_on(self, left_over: bool, in_flight: bool) -> bool:
         """After a wait: whether some releases are `left_over` that the claims after those in flight may carry."""
         self._waited_s += self.seconds
-        again = left_over and in_flight and self._waited_s < _MAX_WAIT_S
+        self.seconds = _MIN_DELAY_S if left_over and not in_flight else min(2 * self.seconds, _MAX_DELAY_S)
+        again = left_over and in_flight and self._waited_s + self.seconds <= _MAX_WAIT_S
         if not again:
             self._waited_s = 0.0
-        self.seconds = _MIN_DELAY_S if left_over and not in_flight else min(2 * self.seconds, _MAX_DELAY_S)
         return again
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -113,6 +113,29 @@ def wait_until_up(process: "subprocess.Popen[bytes]", answers: Callable[[], bool
     if not is_known or status is not None:
         problem = "does not answer" if status is None else f"ended with {status}"
         pytest.fail(f"{process.args!r} {problem}:\n{log.read_text(errors='replace')}")
+
+
+@contextlib.contextmanager
+def answering(
+    command: Sequence[str],
+    log: Path,
+    answers: Callable[[], bool],
+    seconds: float,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server that answers, whose output is in `log`. Whatever happens, no process of its group is left afterwards."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    guard = guarded(process)
+    try:
+        wait_until_up(process, answers, log, seconds)
+        yield process
+    finally:
+        stop(process, guard)
 
 
 def is_listening(host: str, port: int) -> bool:

@@ -49,7 +49,6 @@ class SharedCores:
     def __init__(self, simulation: Simulation, courses: Sequence[Course], luck: Callable[[], float] = as_usual) -> None:
         slice_s = _SLICE_S * (1 + int(log2(min(len(courses), 8))))
         self._cores = [Core(simulation, course, slice_s) for course in courses]
-        self._simulation = simulation
         self._luck = luck
         self._programs = 0
         self.used_s = 0.0

@@ -2,16 +2,16 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from string import Template
 
 import pytest
 from tests.loadtest.gateways import KEYS
-from tests.processes import free_port, guarded, is_listening, stop, wait_until_up
+from tests.processes import answering, free_port, is_listening
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30.0
@@ -74,15 +74,6 @@ def demo(folder: Path, environment: Mapping[str, str] | None = None, *, workers:
 
 @contextmanager
 def _process(words: list[str], port: int, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    log = folder / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            start_new_session=True,
-        )  # fmt: skip
-    guard = guarded(process)
-    try:
-        wait_until_up(process, lambda: is_listening("127.0.0.1", port), log, START_SECONDS)
+    answers = partial(is_listening, "127.0.0.1", port)
+    with answering(words, folder / "log.txt", answers, START_SECONDS, cwd=folder, env=environment):
         yield
-    finally:
-        stop(process, guard)

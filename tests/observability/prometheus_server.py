@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.processes import free_port, guarded, stop, wait_until_up
+from tests.processes import answering, free_port
 from tests.servers.wire import HOST, Connection
 
 _CONFIG = """
@@ -63,20 +62,11 @@ def scraping(folder: Path, port: int) -> Iterator[Prometheus]:
 def running(folder: Path, command: list[str], path: str, port: int, environment: dict[str, str]) -> Iterator[int]:
     """A server that answers at `path`: its process id."""
     log = folder / f"{Path(command[0]).name}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=output,
-            stderr=output, start_new_session=True,
-        )  # fmt: skip
-    guard = guarded(process)
 
     def answers() -> bool:
         with suppress(OSError), Connection(port, timeout_seconds=1.0) as connection:
             return connection.request("GET", path).status == 200
         return False
 
-    try:
-        wait_until_up(process, answers, log, 20.0)
+    with answering(command, log, answers, 20.0, cwd=folder, env={**os.environ, **environment}) as process:
         yield process.pid
-    finally:
-        stop(process, guard)

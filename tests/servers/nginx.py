@@ -1,7 +1,6 @@
 """A real nginx in front of the servers: one for all of them, told by the path where to go and how."""
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ from string import Template
 from typing import NamedTuple
 
 import pytest
-from tests.processes import free_port, guarded, is_listening, stop, wait_until_up
+from tests.processes import answering, free_port, is_listening
 from tests.servers.harness import START_SECONDS, Server
 from tests.servers.wire import HOST
 
@@ -75,18 +74,6 @@ def started_nginx(folder: Path, configuration: str, port: int) -> Iterator[None]
         pytest.fail("nginx is needed: install Debian's package of that name (`make test` does, as root)")
     folder.chmod(0o755)
     (folder / "nginx.conf").write_text(configuration)
-    log = folder / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [binary, "-p", str(folder), "-c", "nginx.conf"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    guard = guarded(process)
-    try:
-        wait_until_up(process, lambda: is_listening(HOST, port), log, START_SECONDS)
+    command = [binary, "-p", str(folder), "-c", "nginx.conf"]
+    with answering(command, folder / "log.txt", lambda: is_listening(HOST, port), START_SECONDS):
         yield
-    finally:
-        stop(process, guard)

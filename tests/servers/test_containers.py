@@ -7,6 +7,7 @@ import sys
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic
@@ -14,7 +15,7 @@ from time import monotonic
 import pytest
 from tests.docs.pages import ROOT
 from tests.docs.test_containers_page import APP, COMMAND, DOCKERFILE
-from tests.processes import free_port, guarded, is_listening, stop, wait_until_up
+from tests.processes import answering, free_port, is_listening
 from tests.servers.harness import START_SECONDS
 from tests.servers.wire import HOST, TIMEOUT_SECONDS
 
@@ -26,22 +27,9 @@ def started(programs: Path, folder: Path) -> Iterator[int]:
     port, log = free_port(), folder / "log.txt"
     words = [{"0.0.0.0": HOST, "8000": str(port)}.get(word, word) for word in COMMAND]
     limits = {"LIMITS_URL": f"host://{folder}/limits", "TRUSTED_PROXIES": HOST}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(programs / words[0]), *words[1:]],
-            cwd=folder,
-            env={**os.environ, **limits},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    guard = guarded(process)
-    try:
-        wait_until_up(process, lambda: is_listening(HOST, port), log, START_SECONDS)
+    command, answers = [str(programs / words[0]), *words[1:]], partial(is_listening, HOST, port)
+    with answering(command, log, answers, START_SECONDS, cwd=folder, env={**os.environ, **limits}):
         yield port
-    finally:
-        stop(process, guard)
 
 
 def statuses(port: int, path: str, count: int, **headers: str) -> list[int]:

@@ -1,16 +1,14 @@
 """The examples of frameworks on real servers: limits, the 401, an exemption, and slots of streams."""
 
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 from tests.machine import eventually
-from tests.processes import free_port, guarded, stop
+from tests.processes import answering, free_port
 from tests.servers.wire import Answer, Connection
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -55,34 +53,18 @@ class Example:
 def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     """One process serves all tests of an example."""
     port, log = free_port(), tmp_path_factory.mktemp("log") / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, *COMMANDS[request.param].format(port=port).split()],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "PORT": str(port)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    guard = guarded(process)
-    try:
-        _wait_for(port, process, log)
+    command = [sys.executable, *COMMANDS[request.param].format(port=port).split()]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PORT": str(port)}
+    with answering(command, log, lambda: _is_up(port), START_SECONDS, cwd=ROOT, env=environment):
         yield Example(request.param, port)
-    finally:
-        stop(process, guard)
     said = log.read_text(errors="replace")
     assert [words for words in COMPLAINTS if words in said] == [], said
 
 
-def _wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until and process.poll() is None:
-        with suppress(OSError), Connection(port, timeout_seconds=1.0) as connection:
-            if connection.request("GET", "/health").status == 200:
-                return
-        time.sleep(0.02)
-    pytest.fail(f"port {port} does not answer:\n{log.read_text(errors='replace')}")
+def _is_up(port: int) -> bool:
+    with suppress(OSError), Connection(port, timeout_seconds=1.0) as connection:
+        return connection.request("GET", "/health").status == 200
+    return False
 
 
 def test_limit_of_a_route(example: Example) -> None:

@@ -2,17 +2,17 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic
 
 import pytest
 from tests.docs.pages import all_blocks
-from tests.processes import free_port, guarded, is_listening, stop, wait_until_up
+from tests.processes import answering, free_port, is_listening
 from tests.servers.harness import START_SECONDS
 from tests.servers.nginx import started_nginx
 from tests.servers.wire import HOST, TIMEOUT_SECONDS
@@ -41,25 +41,11 @@ def deployed(server: str, folder: Path) -> Iterator[int]:
     (folder / "app.py").write_text(app)
     words = COMMANDS[server].replace("8000", str(app_port)).split()
     words[0] = str(Path(sys.executable).with_name(words[0]))
-    log = folder / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            words,
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    guard = guarded(process)
-    try:
-        wait_until_up(process, lambda: is_listening(HOST, app_port), log, START_SECONDS)
+    answers, paths = partial(is_listening, HOST, app_port), {**os.environ, "PYTHONPATH": str(folder)}
+    with answering(words, folder / "app.txt", answers, START_SECONDS, cwd=folder, env=paths):
         pages = re.sub(r"listen 80;.*", f"listen {HOST}:{port};", NGINX).replace("127.0.0.1:8000", f"{HOST}:{app_port}")
         with started_nginx(folder, AROUND.format(pages), port):
             yield port
-    finally:
-        stop(process, guard)
 
 
 def status(port: int, client: str) -> int:

@@ -3,16 +3,16 @@
 import contextlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from string import Template
 
 import pytest
-from tests.processes import free_port, guarded, stop, wait_until_up
+from tests.processes import answering, free_port
 from tests.servers.harness import START_SECONDS
 from tests.servers.wire import HOST
 from tests.works_with.clients import Http1, Http2
@@ -67,24 +67,10 @@ def running(row: Row) -> Iterator[App]:
         folder, port = Path(name), free_port()
         folder.chmod(0o755)
         app = App(row, port, folder)
-        log = folder / "log.txt"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                _command(row, port, folder),
-                cwd=folder,
-                env={**os.environ, "PYTHONPATH": _paths(), "AWX_TEST_FOLDER": name},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                # Its own group, so that workers can be stopped with their master.
-                start_new_session=True,
-            )
-        guard = guarded(process)
-        try:
-            _wait_until_it_answers(app, process, log)
+        command, environment = _command(row, port, folder), {"PYTHONPATH": _paths(), "AWX_TEST_FOLDER": name}
+        answers, log = partial(_is_up, app), folder / "log.txt"
+        with answering(command, log, answers, START_SECONDS, cwd=folder, env={**os.environ, **environment}):
             yield app
-        finally:
-            stop(process, guard)
 
 
 def _paths() -> str:
@@ -129,10 +115,7 @@ def _apache(row: Row, port: int, folder: Path) -> list[str]:
     return [program, "-f", str(config), "-DFOREGROUND"]
 
 
-def _wait_until_it_answers(app: App, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    def answers() -> bool:
-        with contextlib.suppress(OSError):
-            return app.client.ask(Ask("GET", "/health")).status == 200
-        return False
-
-    wait_until_up(process, answers, log, START_SECONDS)
+def _is_up(app: App) -> bool:
+    with contextlib.suppress(OSError):
+        return app.client.ask(Ask("GET", "/health")).status == 200
+    return False

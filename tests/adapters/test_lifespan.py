@@ -2,16 +2,24 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, MemoryBackend, PlanTable, Request, StaticKeys
+from awx_ratelimit.adapters.asgi import middleware as asgi
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
 from awx_ratelimit.errors import KeyStoreUnavailable
 from awx_ratelimit.http.identity.stored_keys import StoredKeys
+from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.observability.observers import Observer
 
 STARTUP, SHUTDOWN = {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
 STARTED, ENDED = {"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}
@@ -125,6 +133,49 @@ def test_flush_records_key_uses(caplog: pytest.LogCaptureFixture) -> None:
 
     assert verifier.writings == 2
     assert caplog.text.count("it is down") == 2
+
+
+class Closed(Observer):
+    """An observer that the end of a lifespan has closed."""
+
+    is_open = False
+
+    def __call__(self, _: Any) -> None:
+        """Do nothing."""
+
+    def reopen(self) -> None:
+        """Note it."""
+        self.is_open = True
+
+
+@pytest.mark.parametrize("middleware", [RateLimitMiddleware, asgi.RateLimitMiddleware])
+def test_next_lifespan(middleware: Any, tmp_path: Path) -> None:
+    """The next lifespan opens what the last one has closed: the verifier of keys, observers and the limiter."""
+    store, closed = KeyStore.open(tmp_path / "keys.db"), Closed()
+    keys, verifier = KeyService(store), KeyVerifier(store)
+    keys.accounts.ensure("acme", plan="starter")
+    sent = {"X-API-Key": keys.create("acme", "of-a-test").secret.reveal()}
+    limiter = AsyncLimiter(MemoryBackend(), listeners=[closed])
+    gate = AsyncGate(limiter, plans=PlanTable.default(), identify=StoredKeys(verifier))
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        yield
+        await limiter.aclose()
+        await asyncio.to_thread(verifier.close)
+        await asyncio.to_thread(store.close)
+
+    app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("ok"))], lifespan=lifespan)
+    app.add_middleware(middleware, gate=gate)
+    statuses = []
+
+    for _ in range(2):
+        with TestClient(app) as client:
+            statuses.append(client.get("/", headers=sent).status_code)
+            assert closed.is_open
+            assert not limiter.is_closed
+
+    assert statuses == [200, 200]
 
 
 def test_flush_snippet() -> None:

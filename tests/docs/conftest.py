@@ -18,6 +18,7 @@ def readers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TOKEN_SECRET", SECRET)
     monkeypatch.setenv("CONSOLE_SECRET", SECRET)
     monkeypatch.setenv("OPERATOR_SECRET", SECRET)
+    monkeypatch.setenv("AWX_DATABASE", "keys.db")
     monkeypatch.setenv("LIMITS_URL", "memory://")
     monkeypatch.setenv("TRUSTED_PROXIES", "127.0.0.1")
     (tmp_path / "plans.toml").write_text(blocks("README.md", "toml")[0])

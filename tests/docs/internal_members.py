@@ -47,7 +47,8 @@ INTERNAL: dict[str, set[str]] = {
     },
     "awx_ratelimit.StoredKeys": {
         *_IDENTIFIER,
-        *("flush_async", "identify_quietly", "identify_quietly_async", "memory_finders", "verifier", "was_known"),
+        *("flush_async", "identify_quietly", "identify_quietly_async", "memory_finders"),
+        *("reopen", "verifier", "was_known"),
     },
     "awx_ratelimit.WsgiRateLimitMiddleware": _MIDDLEWARE,
     "awx_ratelimit.adapters.aiohttp.RateLimit": {"counts_by"},

@@ -199,3 +199,18 @@ class TestOrganisations:
 
         assert '"account.month";r=9999' in left
         assert '"account.tokens-month";r=998500' in left
+
+
+def test_stored_keys_in_tests(tmp_path: Path) -> None:
+    """The tests of docs/testing.md for an app with stored keys pass, and write nothing beside the app."""
+    section = text_of("docs/testing.md").split("## An app with stored keys")[1].split("\n## ")[0]
+    conftest, program, tests = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "conftest.py").write_text(conftest)
+    (tmp_path / "app.py").write_text(f"import os\n{program}")
+    (tmp_path / "test_app.py").write_text(f"from app import app, keys\n{tests}")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+    assert [path.name for path in tmp_path.glob("keys.db*")] == []

@@ -172,6 +172,21 @@ def test_close(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -
     assert _last_used_ms(service, key_id) == START_MS + 5
 
 
+def test_reopen(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
+    """A verifier that was closed and reopened verifies keys, and writes their uses when it is closed again."""
+    key_id, key = _key(service)
+    verifier.close()
+    verifier.reopen()
+    verifier.verify(key)
+    eventually(lambda: _last_used_ms(service, key_id), START_MS)
+    clock.advance(5)
+    verifier.reopen()
+    verifier.verify(key)
+    verifier.close()
+
+    assert _last_used_ms(service, key_id) == START_MS + 5
+
+
 def test_exit(database: str, service: KeyService, store: KeyStore) -> None:
     """A process that exits without closing anything writes its last uses."""
     key_id, key = _key(service)

@@ -311,6 +311,20 @@ def test_threads(clock: ManualClock) -> None:
     assert watch.seconds < watch.limit(0.5)
 
 
+def test_reopened() -> None:
+    """Warnings that were closed and reopened are given by themselves."""
+    got: list[QuotaWarning] = []
+    warnings = QuotaWarnings(on_warning=got.append, interval_seconds=0.01)
+    limiter = Limiter(MemoryBackend(), listeners=[warnings])
+    limiter.acquire("a", MONTHLY, 9)
+    warnings.close()
+    warnings.reopen()
+    limiter.acquire("b", MONTHLY, 9)
+
+    assert eventually(lambda: sorted(warning.subject for warning in got), ["a", "b"]) == ["a", "b"]
+    warnings.close()
+
+
 def test_idle_process(watch: Make, store: KeyStore, key: str, clock: ManualClock) -> None:
     """A process that decides nothing delivers the stored warnings of one that has ended, but not at its own end."""
     dead = watch(store=store)

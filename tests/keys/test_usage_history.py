@@ -308,6 +308,20 @@ def test_closed(history: UsageHistory, limiter: Limiter, service: KeyService, ke
     assert watch.seconds < watch.limit(0.5)
 
 
+def test_reopened(store: KeyStore, history_of: Make, service: KeyService, key: str, clock: ManualClock) -> None:
+    """A history that was closed and reopened writes by itself; while it is open, `reopen` changes nothing."""
+    history = history_of(store, flush_seconds=0.01)
+    limiter = Limiter(MemoryBackend(clock=clock), listeners=[history])
+    limiter.acquire(key, WIDE)
+    history.close()
+    for _ in range(2):
+        history.reopen()
+        limiter.acquire(key, WIDE)
+        limiter.flush()
+
+    assert allowed(service) == 3
+
+
 def test_unknown_keys(history: UsageHistory, limiter: Limiter, service: KeyService, key: str, store: KeyStore) -> None:
     """A subject that looks like a stored key and is none leaves no row."""
     use(limiter, key)

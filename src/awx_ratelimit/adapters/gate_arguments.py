@@ -83,9 +83,10 @@ class OwnedGate:
         self.gate = gate
 
     def reopen(self) -> None:
-        """Make a new gate if `aclose` has closed the backend."""
+        """Make a new gate if `aclose` has closed the backend, and open again what the app has closed."""
         if self._url is not None and self._limiter is None:
             self.gate = AsyncGate(self._open(self._url), **self._arguments)
+        self.gate.parts.reopen()
 
     async def aclose(self) -> None:
         """Close the backend if it was opened from a URL. A second call does nothing."""

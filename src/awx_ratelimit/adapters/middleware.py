@@ -60,7 +60,7 @@ class RateLimitMiddleware(asgi.RateLimitMiddleware):
             raise
 
     def begin_lifespan(self) -> None:
-        """Open the backend again if the last lifespan has closed it."""
+        """Open again what the last lifespan has closed: a backend from a URL, and the verifier of keys."""
         self._owned.reopen()
         self.gate = self._owned.gate
 

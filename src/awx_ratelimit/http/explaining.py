@@ -52,6 +52,13 @@ class GateParts(NamedTuple):
     plans: PlanTable
     anonymous: Plan | None
 
+    def reopen(self) -> None:
+        """Let parts that the end of a lifespan has closed, such as a KeyVerifier, work again in the next one."""
+        self.limiter.is_closed = False
+        for part in (self.identify, *self.limiter.observers.all):
+            if hasattr(part, "reopen"):
+                part.reopen()
+
 
 class Part(NamedTuple):
     """A claim of the request and its cost. If that is above a burst, the claim asks for slots alone."""

@@ -98,6 +98,12 @@ class UsageHistory(UsageCounts):
         renew_if_forked()
         self._writer.stop(_CLOSE_S)
 
+    def reopen(self) -> None:
+        """Write counts again after `close`. The ASGI middleware calls this when a lifespan begins. Harmless if open."""
+        if self._writer.is_stopped:
+            self._writer.renew()
+            self._writer.try_start()
+
     def _wake_writer(self) -> None:
         # A database that does not answer gets no more attempts for it.
         if not self._writer.is_failing:

@@ -44,7 +44,7 @@ class FlushableThread(PeriodicThread):
 
         Never raises.
         """
-        done, is_useless = self._done, self.is_failing or self._stopped
+        done, is_useless = self._done, self.is_failing or self.is_stopped
         is_useless |= not self.try_start()
         self.wake()
         if not is_useless and not done.wait(FLUSH_TIMEOUT_S):

@@ -25,7 +25,7 @@ class PeriodicThread:
         self.renew()
 
     def renew(self) -> None:
-        """In a child process: forget the thread, which does not exist there."""
+        """Begin without a thread: in a child process, where it does not exist, and after `stop`."""
         # Reentrant: a signal handler may call `stop` while its own thread is in `start`.
         self._lock = threading.RLock()
         # SimpleQueue is the only queue whose put() a finalizer or a signal handler may call.
@@ -33,12 +33,12 @@ class PeriodicThread:
         self._awake = False
         #: It runs, or is about to.
         self.thread: threading.Thread | None = None
-        self._stopped = self._has_failed = False
+        self.is_stopped = self._has_failed = False
 
     def start(self) -> None:
         """Start the thread unless it runs. Raises RuntimeError if the process cannot start another thread."""
         with self._lock:
-            if self.thread is None and not self._stopped:
+            if self.thread is None and not self.is_stopped:
                 thread = self.thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 try:
                     thread.start()
@@ -70,7 +70,7 @@ class PeriodicThread:
         Waits for the end for at most `timeout_s`.
         """
         with self._lock:
-            self._stopped = True
+            self.is_stopped = True
         self._end(timeout_s, last or self._work())
 
     def _end(self, timeout_s: float, last: Callable[[], Any] | None) -> None:

@@ -105,7 +105,8 @@ class RateLimitMiddleware(LimitsApp):
             await self.app(scope, receive, send)
 
     def begin_lifespan(self) -> None:
-        """Called before the app starts."""
+        """Called before the app starts: reopen what the last lifespan has closed, such as the verifier of keys."""
+        self.gate.parts.reopen()
 
     async def end_lifespan(self) -> None:
         """Called when the app has ended: send what is pending, such as released slots. It never raises."""

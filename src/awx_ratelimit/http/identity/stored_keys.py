@@ -112,6 +112,11 @@ class StoredKeys:
         except KeyStoreUnavailable as error:
             _log.warning("the last uses of keys cannot be written now: %s", error)
 
+    def reopen(self) -> None:
+        """Open a closed verifier again. The ASGI middleware calls this when a lifespan begins."""
+        if hasattr(self.verifier, "reopen"):
+            self.verifier.reopen()
+
     async def flush_async(self) -> None:
         """As `flush`, in a thread, for at most 2 s."""
         with suppress(TimeoutError):

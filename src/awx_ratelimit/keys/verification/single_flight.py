@@ -47,14 +47,14 @@ class SingleFlight(Generic[_Result]):
         self.renew()
 
     def renew(self) -> None:
-        """Reset in a child process, which has neither the look-ups nor the threads of its parent."""
+        """Begin without look-ups and threads: after `close`, and in a child process, which has none of its parent's."""
         self._lock = threading.Lock()
         self._pending: dict[bytes, _LookUp[_Result]] = {}
         self._queue: _Queue[_Result] = queue.SimpleQueue()
         self._workers = 0
         self._unfinished = 0
         self._cooldown_until_s = 0.0
-        self._closed = False
+        self.is_closed = False
         # Idle threads refer only to the queue, so they do not keep this object alive. They end when it is collected.
         finalize(self, _stop_workers, self._queue).atexit = False
 
@@ -77,7 +77,7 @@ class SingleFlight(Generic[_Result]):
     def close(self) -> None:
         """Stop the threads after their current look-ups, and start no more. You may call it twice."""
         with self._lock:
-            self._closed = True
+            self.is_closed = True
         _stop_workers(self._queue)
 
     def _join_or_start(self, digest: bytes) -> _LookUp[_Result] | _Result:
@@ -90,7 +90,7 @@ class SingleFlight(Generic[_Result]):
             cached = self._cached(digest)
             if cached is not None:
                 return cached
-            if self._closed:
+            if self.is_closed:
                 raise KeyStoreUnavailable("the key verifier is closed")
             if now_s < self._cooldown_until_s or len(self._pending) >= _MAX_PENDING:
                 raise KeyStoreUnavailable("the key store has not answered in time; look-ups pause for a moment")

@@ -112,15 +112,11 @@ class KeyVerifier:
             renew_if_forked()
         if len(key) > MAX_KEY_BYTES:
             return None
-        known = self._known.get(self._digest(key), self._age_ms())
-        if known is None:
+        known, now_ms = self._known.get(self._digest(key), self._age_ms()), self._now_ms()
+        if known is None or now_ms >= known.valid_until_ms:
             return None
-        now_ms = self._now_ms()
-        if now_ms >= known.valid_until_ms:
-            return None
-        caller = known.caller
         self._last_used.latest[known] = now_ms
-        return caller
+        return known.caller
 
     def look_up(self, digest: bytes, address: str | None = None) -> Caller:
         """Return the caller of the key with this digest, after a look-up in the store. Raises like `verify`."""
@@ -193,6 +189,12 @@ class KeyVerifier:
         self._writer.stop(_CLOSE_S)
         self._poller.stop(_CLOSE_S)
 
+    def reopen(self) -> None:
+        """Verify keys again after `close`. The ASGI middleware calls this when a lifespan begins. Harmless if open."""
+        if self._single_flight.is_closed:
+            for part in (self._poller, self._writer, self._single_flight):
+                part.renew()
+
     def _accepted(self, known: KnownKey) -> Caller:
         now_ms = self._now_ms()
         caller = known.caller_at(now_ms)
@@ -205,10 +207,7 @@ class KeyVerifier:
         return KeyRefused()
 
     def _check_failures(self, address: str | None, *, failed: bool) -> None:
-        if self._failures is None or address is None:
-            return
-        wait_ms = self._failures(address, failed)
-        if wait_ms > 0:
+        if self._failures is not None and address is not None and (wait_ms := self._failures(address, failed)) > 0:
             raise TooManyWrongKeys(wait_ms)
 
     def _cached(self, digest: bytes) -> KnownKey | UnknownKey | None:

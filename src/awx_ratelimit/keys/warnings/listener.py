@@ -108,6 +108,13 @@ class QuotaWarnings(LatestDecisions):
         # A command that has loaded the app, and has decided nothing, delivers nothing at its end.
         self._sender.stop(_CLOSE_S, last=None if self._is_started else _do_nothing)
 
+    def reopen(self) -> None:
+        """Warn again after `close`. The ASGI middleware calls this when a lifespan begins. It is harmless if open."""
+        if self._looker.is_stopped:
+            self._looker.renew()
+            self._sender.renew()
+            self._start_threads()
+
     def _start_threads(self) -> bool:
         return self._looker.try_start() and self._sender.try_start()
 

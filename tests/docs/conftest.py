@@ -1,8 +1,10 @@
 """Every test of the pages runs in an empty folder, with the plan table of the README."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from tests.docs.pages import blocks
 
 from awx_ratelimit.adapters.asgi.route_limits import default_gate
@@ -25,3 +27,12 @@ def readers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for default in (default_gate, wsgi_default_gate):
         default.cache_clear()
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def unused_registry() -> Iterator[None]:
+    """The metrics of a page are those of one program, so the next page may register its own."""
+    yield
+    for collector in [*REGISTRY._collector_to_names]:
+        if type(collector).__module__.startswith("awx_ratelimit"):
+            REGISTRY.unregister(collector)

@@ -35,6 +35,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/api-keys.md": lambda: {"keys": KeyService(KeyStore.open("sqlite://")), "put": print},
     "docs/cors.md": lambda: {"gate": AsyncGate(AsyncLimiter(MemoryBackend()), **_PARTS)},
     "docs/django.md": _configured_django,
+    "docs/metrics.md": _configured_django,
     "docs/migration/django-ratelimit.md": _configured_django,
     "docs/migration/drf.md": _configured_django,
     "docs/reference/adapters.md": _configured_django,
@@ -49,7 +50,7 @@ SCRIPTS = [block for page in PAGES for block in all_blocks(page) if block.langua
 SERVERS = {"uvicorn", "hypercorn", "granian", "gunicorn", "waitress-serve", "uwsgi"}
 SERVER_PAGES = {
     *("docs/deployment.md", "docs/django.md", "docs/fastapi.md", "docs/flask.md"),
-    *("docs/metrics.md", "docs/tutorial.md", "docs/workers.md"),
+    *("docs/metrics.md", "docs/operators.md", "docs/tutorial.md", "docs/workers.md"),
 }
 DJANGO_COMMANDS = {"createsuperuser", "migrate"}
 OTHERS = {"curl", "docker", "echo", "export", "git", "grep", "printf", "psql", "unset"}

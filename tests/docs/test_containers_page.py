@@ -14,10 +14,11 @@ from starlette.testclient import TestClient
 from tests.docs.pages import blocks, gate_of, run_text, text_of
 
 from awx_ratelimit import Plan, RateLimitMiddleware
+from awx_ratelimit.keys import KeyStore
 from awx_ratelimit.testing import frozen
 
 PAGE = "docs/containers.md"
-APP, ADDRESSES = blocks(PAGE, "python")
+APP, ADDRESSES, VOLUME = blocks(PAGE, "python")
 (DOCKERFILE,) = blocks(PAGE, "dockerfile")
 COMMAND = json.loads(re.findall(r"^CMD (.*)$", DOCKERFILE, re.MULTILINE)[0])
 (MANIFEST,) = blocks(PAGE, "yaml")
@@ -136,3 +137,28 @@ def test_written_files() -> None:
     )
 
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_volume(capsys: pytest.CaptureFixture[str]) -> None:
+    """A store whose mode `fsGroup` has changed is refused with the message of the page, and accepted as it says."""
+    run_text(VOLUME)
+    (message,) = re.findall(r"print\(error\)  # (.*?), or \.\.\.", VOLUME)
+
+    assert message in capsys.readouterr().out
+    KeyStore.open(f"sqlite:///{Path.cwd()}/keys.db?allow_other_users=true").close()
+
+
+def test_check_of_the_chain() -> None:
+    """From outside, both invented addresses are ignored; from the host of a proxy, each of them is believed."""
+
+    def left(peer: str, sent: str) -> list[str]:
+        app = Starlette()
+        app.add_middleware(RateLimitMiddleware, anonymous=Plan.of("a", per_minute=20), trusted_proxies=["127.0.0.1"])
+        with frozen(app):
+            headers = [f"192.0.2.{number}, {sent}" for number in (1, 2)]
+            client = TestClient(app, client=(peer, 1))
+            responses = [client.get("/", headers={"X-Forwarded-For": each}) for each in headers]
+        return [re.findall(r"r=(\d+)", response.headers["ratelimit"])[0] for response in responses]
+
+    assert left("127.0.0.1", CLIENT) == ["19", "18"]
+    assert left("127.0.0.1", "127.0.0.1") == ["19", "19"]

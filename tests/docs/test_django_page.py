@@ -15,7 +15,7 @@ from awx_ratelimit.adapters.django.configuration import _KEYS
 
 PAGE = "docs/django.md"
 BLOCKS = blocks(PAGE, "python")
-FIRST, USERS, VIEWS, REST, PER_USER, NINJA, *_ = BLOCKS
+FIRST, USERS, STORED, VIEWS, REST, PER_USER, NINJA, *_ = BLOCKS
 ENTRY = "awx_ratelimit.adapters.django.RateLimitMiddleware"
 SETTINGS = ("INSTALLED_APPS", "MIDDLEWARE", "AWX_RATELIMIT")
 

@@ -1,5 +1,6 @@
 """The whole programs of pages, with a login, a console and keys, run as files of their own."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,6 +47,27 @@ admitted = client.get("/agents", headers={"X-API-Key": made.get_json()["key"]})
 print(made.status_code, admitted.status_code, '"agents.minute";r=29' in admitted.headers["ratelimit"])
 guess = {**user, "password": "incorrect donkey"}
 print([client.post("/accounts/token/", data=guess, buffered=True).status_code for _ in range(6)])
+"""
+
+#: A key, and two requests of the project in shop.py under each protocol.
+STORED = """
+import os
+import django
+from asgiref.sync import async_to_sync
+from django.test import AsyncClient, Client
+import shop
+from awx_ratelimit.keys import KeyService
+
+django.setup()
+keys = KeyService(shop.store)
+keys.accounts.ensure("acct_acme", plan="starter")
+key = keys.create("acct_acme", "first-key").secret.reveal()
+sync, client = Client(), AsyncClient()
+ways = (sync.get, lambda path, **options: async_to_sync(client.get)(path, **options))
+for get in ways:
+    subject = get("/agents", headers={"X-API-Key": key}).json()["key"]
+    print(get("/health").status_code, get("/agents").status_code, subject[:4])
+    print([get("/report", headers={"X-API-Key": key}).status_code for _ in range(3)])
 """
 
 
@@ -180,6 +202,51 @@ def test_django_console(tmp_path: Path) -> None:
         "201 200 True",
         "[401, 401, 401, 401, 401, 429]",
     ]
+
+
+def test_stored_keys_in_django(tmp_path: Path) -> None:
+    """The project with the entry and stored keys works with Django's own servers of both kinds."""
+    program = next(block for block in blocks("docs/django.md", "python") if "StoredKeys(KeyVerifier(store))" in block)
+    (tmp_path / "shop.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "-c", STORED],
+        cwd=tmp_path,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "shop"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    # Both share the limits of the process.
+    assert done.stdout.splitlines() == ["200 401 key_", "[200, 200, 200]", "200 401 key_", "[200, 200, 429]"]
+
+
+def test_operators() -> None:
+    """The staff sees what a key has used, in the console and over REST; customers and guesses are refused."""
+    names = run_text(next(block for block in blocks("docs/operators.md", "python") if "DispatcherMiddleware" in block))
+    names["keys"].accounts.ensure("acct_acme", plan="starter")
+    key = names["keys"].create("acct_acme", "first-key").secret.reveal()
+    client, ada = Client(names["app"]), {**ANN, "email": "ada@ops.example"}
+    admitted = client.get("/agents", headers={"X-API-Key": key}, buffered=True)
+    names["history"].flush()
+    visit = client.get("/operator/", base_url=SITE)
+    login = client.post("/staff/login", data=ada, base_url=SITE, buffered=True)
+    page = client.get("/operator/", base_url=SITE).get_data(as_text=True)
+    token = client.post("/staff/token", data=ada, buffered=True).get_data(as_text=True)
+    asked = {"Authorization": f"Bearer {token}"}
+    found = client.get("/api/v1/operator/accounts?order=requests", headers=asked).get_json()["data"]
+    guesses = [client.post("/staff/token", data=ANN, buffered=True).status_code for _ in range(6)]
+    names["history"].close()
+    names["store"].close()
+
+    assert admitted.status_code == 200
+    assert (visit.status_code, visit.headers["location"]) == (303, "/staff/login")
+    assert login.headers["location"] == "/operator/"
+    assert "acct_acme" in page
+    assert [(account["id"], account["allowed"]) for account in found] == [("acct_acme", 1)]
+    assert guesses == [401] * 5 + [429]
 
 
 @pytest.mark.parametrize("page", ["docs/flask.md", "docs/fastapi.md"])

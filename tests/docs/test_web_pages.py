@@ -1,6 +1,8 @@
-"""The examples of docs/gate.md, docs/identify.md and docs/rules.md do what the pages say."""
+"""The examples of docs/gate.md, docs/identify.md, docs/rules.md and others do what the pages say."""
 
+import json
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from starlette.authentication import AuthCredentials, AuthenticationBackend, Sim
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
+from tests.adapters.django_site import Site
 from tests.docs.pages import blocks, run, run_text
+from werkzeug.test import Client as WerkzeugClient
 
 from awx_ratelimit import Gate, Limiter, MemoryBackend, Plan, PlanTable, Request, StaticKeys
 from awx_ratelimit.testing import frozen
@@ -193,3 +197,30 @@ def test_rules() -> None:
     queries = [b"rows=7", b"", b"rows=x", b"rows=99999"]
     costs = [names["rows"](Request("GET", "/", None, lambda _: [], None, {"query_string": query})) for query in queries]
     assert costs == [7, 1, 1, 1000]
+
+
+def test_metrics_of_wsgi_apps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flask and Django, under both protocols, show their metrics at /metrics, without a key."""
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    import_module("examples.django_app")
+    names = run("docs/metrics.md")
+    flask_app = names["flask_app"]
+    with flask_app.test_client().get("/", headers=KEY):
+        pages = [flask_app.test_client().get("/metrics").text]
+    pages.append(WerkzeugClient(names["application"]).get("/metrics").text)
+    pages.append(TestClient(names["asgi_application"]).get("/metrics").text)
+
+    assert all('awx_ratelimit_requests_total{outcome="allowed",plan="starter"} 1.0' in page for page in pages)
+
+
+def test_decide_in_a_view() -> None:
+    """The view of the guide knows when a caller is above its limit, and that of the settings in shadow does too."""
+    import_module("examples.django_app")
+    names = run("docs/migration/django-ratelimit.md")
+    entry = {"MIDDLEWARE": names["MIDDLEWARE"]}
+    site = Site({"search": names["search"]}, AWX_RATELIMIT=names["AWX_RATELIMIT"], **entry)
+    limited = [json.loads(site.wsgi()("/search", "awx_example_key").body)["limited"] for _ in range(6)]
+    shadow = Site({"page": names["page"]}, AWX_RATELIMIT=names["SHADOW_SETTINGS"], **entry).wsgi()
+
+    assert limited == [False] * 5 + [True]
+    assert [json.loads(shadow("/page").body)["limited"] for _ in range(3)] == [[], [], ["minute"]]

@@ -1,7 +1,9 @@
 """The app for INSTALLED_APPS: the system checks, and ``manage.py awx_ratelimit``."""
 
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +12,9 @@ from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from tests.adapters.django_site import ENTRY, Site
 
-from awx_ratelimit import Limiter, MemoryBackend, Plan, open_async_backend, open_backend
+from awx_ratelimit import Budget, Limiter, MemoryBackend, Plan, StoredKeys, open_async_backend, open_backend
 from awx_ratelimit.adapters.django import DjangoUser
-from awx_ratelimit.keys import KeyFormat
+from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.testing import ManualClock
 
 APP = "awx_ratelimit.adapters.django"
@@ -107,6 +109,58 @@ def test_show_and_reset(backend: MemoryBackend) -> None:
     assert shown == ["minute: 59 of 60 left, full again in 1 second", "concurrent: 4 of 5 left"]
     assert run(settings(backend), "reset", "user_7") == "usage reset\n"
     assert run(settings(backend), "show", "user_7").splitlines()[0] == "minute: 60 of 60 left"
+
+
+def test_show_of_a_stored_key(tmp_path: Path) -> None:
+    """It shows a stored key with the plan and the overrides of its account, and what the keys of that share."""
+    url, store = f"host://{tmp_path}/limits", KeyStore.open(f"{tmp_path}/keys.db")
+    service, verifier = KeyService(store), KeyVerifier(store)
+    service.accounts.create("acme", plan="team")
+    service.accounts.set_overrides("acme", {"per_minute": 7})
+    key = service.create("acme", "n").key.id
+    team = Plan.of("team", per_minute=3, account=Plan.of("team.account", per_day=9))
+    assert team.account
+    with closing(Limiter(open_backend(url))) as limiter:
+        limiter.acquire(key, team, also=[Budget("acme", team.account, "account")])
+    configured = {"identify": StoredKeys(verifier), "plans": [PLAN, team], "backend": url}
+    stored, replaced = run(configured, "show", key), run(configured, "show", key, "--plan", "p")
+    verifier.close()
+    store.close()
+
+    assert [line.partition(",")[0] for line in stored.splitlines()] == [
+        "minute: 6 of 7 left",
+        "account.day: 8 of 9 left",
+    ]
+    assert replaced.startswith("minute: 59 of 60 left")
+
+
+@pytest.mark.parametrize("plan", ["team", lambda user: f"team-{user.pk}"], ids=["named", "of a function"])
+def test_show_of_a_user(backend: MemoryBackend, plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows a user with the plan that DjangoUser gives."""
+    found: Any = SimpleNamespace(filter=lambda pk: SimpleNamespace(first=lambda: _user(pk)))
+    monkeypatch.setattr(
+        "awx_ratelimit.adapters.django.users.get_user_model", lambda: SimpleNamespace(_default_manager=found)
+    )
+    configured = settings(
+        backend, identify=DjangoUser(plan), plans=[PLAN, Plan.of("team", per_hour=3), Plan.of("team-7", per_hour=3)]
+    )
+    del configured["keys"]
+
+    assert run(configured, "show", "user_7").startswith("hour: 3 of 3 left")
+    assert run(configured, "show", "someone").startswith("minute: 60 of 60 left")
+
+
+def _user(pk: str) -> Any:
+    return SimpleNamespace(pk=int(pk), is_authenticated=True)
+
+
+def test_show_of_nothing_used(backend: MemoryBackend) -> None:
+    """A line says so if a subject uses none of its limits, such as an account, which is no subject."""
+    shown = run(settings(backend), "show", "acct_acme").splitlines()
+
+    assert shown[:2] == ["minute: 60 of 60 left", "concurrent: 5 of 5 left"]
+    assert shown[2].startswith("note: 'acct_acme' uses none of its limits now: it made no requests, everything has")
+    assert "For an account, write: awx-ratelimit usage account ID. See docs/identify.md" in shown[2]
 
 
 @pytest.mark.parametrize("command", ["show", "reset"])

@@ -8,7 +8,20 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Named, Run
 
-from awx_ratelimit import Budget, Caller, Gate, Limiter, MemoryBackend, Plan, PlanTable, Request, StaticKeys, StoredKeys
+from awx_ratelimit import (
+    AsyncGate,
+    AsyncLimiter,
+    Budget,
+    Caller,
+    Gate,
+    Limiter,
+    MemoryBackend,
+    Plan,
+    PlanTable,
+    Request,
+    StaticKeys,
+    StoredKeys,
+)
 from awx_ratelimit.backends.open import open_backend
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
 
@@ -185,15 +198,16 @@ def test_key_as_argument(run: Run, url: str, used: str, command: str) -> None:
 
 
 def test_nothing_recorded(run: Run, url: str, used: str) -> None:
-    """For a subject without usage, a line says that nothing is recorded, and where its name comes from."""
+    """For a subject that uses nothing, a line says what may be the reason, and where its name comes from."""
     unknown, known = run("usage", "alice", "--backend", url), run("usage", "-", "--backend", url, stdin=b"x")
 
     assert unknown.status == 0
     assert unknown.err == (
-        "note: nothing is recorded for 'alice': it has made no requests lately, or your app names it otherwise. "
-        "For an account, write: awx-ratelimit usage account alice. See docs/identify.md#the-name-of-a-subject\n"
+        "note: 'alice' uses none of its limits now: it made no requests, everything has refilled, or your app names it "
+        "otherwise. For an account, write: awx-ratelimit usage account alice. "
+        "See docs/identify.md#the-name-of-a-subject\n"
     )
-    assert "nothing is recorded for 'key_" in known.err
+    assert "' uses none of its limits now: it made no requests, everything has refilled, or" in known.err
 
 
 CODE_PLAN = Plan.of("code", per_hour=40, account=Plan.of("shared", per_hour=90))
@@ -254,6 +268,94 @@ def test_store_of_an_app(run: Run, url: str, named: Named, service: KeyService, 
     verifier.close()
 
     assert (ran.json["account"], ran.json["limits"][0]["capacity"]) == ("acme", 7)
+
+
+class _LookedUp(StaticKeys):
+    """Knows keys that are not in the mapping."""
+
+    def __call__(self, request: Request) -> Caller | None:
+        if request.header("x-api-key") == "awx_another_key":
+            return Caller("eve", CODE_PLAN, account="acme")
+        return super().__call__(request)
+
+
+async def _own(request: Request) -> Caller | str | None:
+    key = request.header("x-api-key")
+    if key == "awx_broken_key":
+        raise LookupError(key)
+    return "bob" if key == "awx_another_key" else None
+
+
+def test_whole_key_of_an_own_identifier(run: Run, url: str, named: Named) -> None:
+    """'-' names the subject that the identifier of the app finds, also in a subclass and in one that is awaited."""
+    plans = PlanTable.default()
+    subclass = named(Gate(Limiter(MemoryBackend()), plans=plans, identify=_LookedUp({})))
+    looked_up = run("usage", "-", "--plans", subclass, "--backend", url, "--json", stdin=b"awx_another_key")
+    own = named(AsyncGate(AsyncLimiter(MemoryBackend()), plans=plans, identify=_own))
+    found, nobody, broken = (
+        run("usage", "-", "--plans", own, "--backend", url, "--json", stdin=key)
+        for key in (b"awx_another_key", b"awx_other_key", b"awx_broken_key")
+    )
+
+    assert (looked_up.json["subject"], looked_up.json["account"]) == ("eve", "acme")
+    assert [one["capacity"] for one in looked_up.json["limits"]] == [90, 40]
+    assert found.json["subject"] == "bob"
+    assert nobody.err.startswith(
+        "error: the app identifies nobody by the key in X-API-Key; name the subject of the caller instead of '-'"
+    )
+    assert broken.err.startswith(
+        "error: the identifier of the app raised a LookupError for a request to / with the key"
+    )
+    assert "broken_key" not in broken.err
+
+
+def test_whole_key_of_an_app_with_a_store(
+    run: Run, url: str, named: Named, service: KeyService, store: KeyStore
+) -> None:
+    """'-' with an app that looks keys up in a store names the subject that a rotated key has there."""
+    old, verifier = service.create("acme", "n").key, KeyVerifier(store)
+    new = service.rotate("acme", old.id)
+    app = named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=StoredKeys(verifier)))
+    key = new.secret.reveal().encode()
+    found = run("usage", "-", "--plans", app, "--backend", url, "--json", stdin=key)
+    service.revoke("acme", new.key.id)
+    verifier.poll()
+    revoked = run("usage", "-", "--plans", app, "--backend", url, "--json", stdin=key)
+    verifier.close()
+
+    assert (found.json["subject"], found.json["account"]) == (old.id, "acme")
+    assert revoked.err.startswith("error: the app refuses the key: api_key_revoked; check --plans")
+
+
+class _Other:
+    """Identifies callers, and has an attribute that StoredKeys has too."""
+
+    verifier = "of signatures"
+
+    def __call__(self, _: Request) -> Caller:
+        return Caller("bob")
+
+
+def test_other_verifier(run: Run, url: str, named: Named) -> None:
+    """An identifier of the app's own may have an attribute `verifier` that is no KeyVerifier."""
+    app = named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=_Other()))
+    used = run("usage", "bob", "--plans", app, "--backend", url, "--json")
+    explained = run("explain", "GET", "/", "--app", app, "--subject", "bob", "--json")
+
+    assert (used.status, explained.status) == (0, 0)
+    assert explained.json["caller"]["subject"] == "bob"
+
+
+def test_subject_named_like_an_account(run: Run, url: str, named: Named) -> None:
+    """`usage account` takes no key for an account, and --account takes no caller of another account."""
+    other = Plan.of("other", per_hour=5, account=Plan.of("rest", per_hour=6))
+    keys = StaticKeys({"awx_a": Caller("acme", other, account="rest"), "awx_b": Caller("ada", CODE_PLAN, "acme")})
+    app = named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=keys))
+    account = run("usage", "account", "acme", "--plans", app, "--backend", url, "--json")
+    subject = run("usage", "acme", "--account", "acme", "--plans", app, "--backend", url, "--json")
+
+    assert [one["capacity"] for one in account.json["limits"]] == [90]
+    assert [one["capacity"] for one in subject.json["limits"]] == [90, 40]
 
 
 def test_plan_table_in_code(run: Run, url: str, named: Named, keys: Run, service: KeyService) -> None:

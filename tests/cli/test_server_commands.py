@@ -162,6 +162,23 @@ def test_usage_of_an_account(run: Run, shared_plans: str, team_url: str) -> None
     assert "account.month" in run(*words).out
 
 
+def test_whose_limits(run: Run, shared_plans: str, team_url: str) -> None:
+    """Each line says whose limit it is and in which scope, as `explain` does."""
+    words = ("--plan", "team", "--plans", shared_plans, "--backend", team_url)
+    key = run("usage", "key_1", "--account", "acme", *words, "--json").json["limits"]
+    alone = run("usage", "key_1", "--no-account", *words, "--json").json["limits"]
+    account = run("usage", "account", "acme", *words, "--json").json["limits"]
+    lines = run("usage", "key_1", "--account", "acme", *words).out.splitlines()
+
+    assert {(one["scope"], one["subject"]) for one in key[:-1]} == {("account", "acme")}
+    assert (key[-1]["limit"], key[-1]["scope"], key[-1]["subject"]) == ("day", None, "key_1")
+    assert (alone[0]["scope"], alone[0]["subject"]) == ("account", "key_1")
+    assert (account[0]["scope"], account[0]["subject"]) == ("account", "acme")
+    assert re.split(r"  +", lines[0])[:3] == ["limit", "of", "counts"]
+    assert re.split(r"  +", lines[1])[:3] == ["account.day", "acme (account)", "requests"]
+    assert re.split(r"  +", lines[-1])[:3] == ["day", "key_1", "requests"]
+
+
 def test_usage_of_all_keys(run: Run, shared_plans: str, team_url: str) -> None:
     """``usage account`` shows what all keys of an account have used, without a key of it, and does not add to it."""
     words = ("usage", "account", "acme", "--plan", "team", "--plans", shared_plans, "--backend", team_url)
@@ -178,7 +195,7 @@ def test_usage_of_all_keys(run: Run, shared_plans: str, team_url: str) -> None:
 
 
 def test_usage_of_an_account_without_limits(run: Run, shared_plans: str, team_url: str) -> None:
-    """``usage account`` says so if the keys of an account share no limits, and if nothing is recorded for it."""
+    """``usage account`` says so if the keys of an account share no limits, and if they use nothing of them."""
     words = ("--plans", shared_plans, "--backend", team_url)
     solo = run("usage", "account", "acme", "--plan", "solo", *words)
     unknown = run("usage", "account", "acne", "--plan", "team", *words)
@@ -187,7 +204,7 @@ def test_usage_of_an_account_without_limits(run: Run, shared_plans: str, team_ur
     assert solo.err.startswith(
         "note: the keys of 'acme' share no limits, because the plan 'solo' has no table `account`."
     )
-    assert "for the account 'acne': its keys have made no requests lately" in unknown.err
+    assert "the account 'acne' uses none of its limits now: its keys made no requests, everything has" in unknown.err
     assert "For a subject, write: awx-ratelimit usage acne. " in unknown.err
 
 

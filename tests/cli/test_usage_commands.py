@@ -180,6 +180,32 @@ def test_name_of_a_command_alone(run: Run) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "name", "option"),
+    [
+        (("--json", "account", "acme"), "account", "--json"),
+        (("--from", "2025-06-01", "history", "--account", "acme"), "history", "--from"),
+        (("--backend", "redis://127.0.0.1:1", "keys"), "keys", "--backend"),
+    ],
+)
+def test_options_before_a_command(run: Run, words: tuple[str, ...], name: str, option: str) -> None:
+    """Options before the name of a command are one error that says what to write."""
+    ran = run("usage", *words)
+
+    assert ran.status == 2
+    assert ran.err == (
+        f"error: usage: expected {name} before its options, got {option} first; write: awx-ratelimit usage {name} ... "
+        f"{option}. For a subject named {name!r}, write: awx-ratelimit usage subject {name}\n"
+    )
+
+
+def test_command_name_as_a_value(run: Run) -> None:
+    """The value of an option may be the name of a command."""
+    ran = run("usage", "--plan", "account", "key_1", "--backend", "redis://127.0.0.1:1")
+
+    assert "there is no plan 'account'" in ran.err
+
+
 def test_export(usage: Run, store: KeyStore) -> None:
     """``usage export`` prints CloudEvents in lines or as an array, and where to continue."""
     service = KeyService(store)

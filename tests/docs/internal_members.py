@@ -3,6 +3,7 @@
 #: What an adapter calls on a gate, beside `admit`.
 _GATE = {
     *("admit_to_route", "begin", "drop", "expect_route_limit", "exposed_names", "give_back", "header_names"),
+    "identify_quietly",
     *("parts", "replaced"),
 }
 #: What functions with their own limits, adapters and metrics call on a limiter.
@@ -52,7 +53,7 @@ INTERNAL: dict[str, set[str]] = {
     },
     "awx_ratelimit.WsgiRateLimitMiddleware": _MIDDLEWARE,
     "awx_ratelimit.adapters.aiohttp.RateLimit": {"counts_by"},
-    "awx_ratelimit.adapters.django.DjangoUser": {"call_async", "sends_key"},
+    "awx_ratelimit.adapters.django.DjangoUser": {"call_async", "caller_named", "sends_key"},
     # What these frameworks call on a middleware, an error, a throttle or an interceptor.
     "awx_ratelimit.adapters.django.RateLimitMiddleware": _MIDDLEWARE | {"gate"},
     "awx_ratelimit.adapters.drf.LimiterUnavailable": {"status_code"},

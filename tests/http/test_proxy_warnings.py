@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import Caller, Gate, KeyRefused, Limiter, MemoryBackend, Plan, PlanTable, Request
+from awx_ratelimit.http.explain import request_to
 from awx_ratelimit.testing import ManualClock
 
 PLANS = PlanTable([Plan.of("p", per_minute=60)], default="p")
@@ -159,3 +160,16 @@ def test_log_contains_no_client_text(caplog: Any) -> None:
     (warning,) = Log(caplog).send("203.0.113.9", x_forwarded_for="evil\r\nERROR").warnings
 
     assert "evil" not in warning
+
+
+@pytest.mark.parametrize("trusted", [(), ("127.0.0.1",)], ids=["untrusted", "trusted"])
+def test_explained_requests(caplog: Any, trusted: tuple[str, ...]) -> None:
+    """A request that is only explained warns of nothing, and uses up no check of the requests that clients send."""
+    log = Log(caplog, 1_000, *trusted)
+    for _ in range(1_001):
+        log.gate.explain(request_to(log.gate, "GET", "/", {"Forwarded": "for=198.51.100.7"}, "127.0.0.1"))
+    explained = [*log.warnings]
+    log.send("127.0.0.1", 5, forwarded="for=198.51.100.7")
+
+    assert explained == []
+    assert len(log.warnings) == 1

@@ -207,6 +207,15 @@ def test_explain_address(
     assert "address: not an address; expected one such as 192.0.2.1" in wrong.json["message"]
 
 
+def test_address_in_the_document() -> None:
+    """The document allows the addresses that `explain` takes, of IPv4 and of IPv6, and nothing else."""
+    [schema] = [one["schema"] for one in DOCUMENT["paths"]["/explain"]["get"]["parameters"] if one["name"] == "address"]
+    validator = jsonschema_rs.validator_for(schema, validate_formats=True)
+
+    assert [text for text in ("192.0.2.1", "2001:db8::1", "::1") if not validator.is_valid(text)] == []
+    assert [text for text in ("localhost", "192.0.2.256", "1:2") if validator.is_valid(text)] == []
+
+
 def test_document(operator: Client) -> None:
     """The document is valid, and has exactly the calls of the API."""
     served = operator("GET", "/operator/openapi.json").json

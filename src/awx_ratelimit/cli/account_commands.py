@@ -9,7 +9,6 @@ from awx_ratelimit.cli import account_views, output
 from awx_ratelimit.cli.account_views import AccountId, temporary_words
 from awx_ratelimit.cli.key_stores import (
     Database,
-    Json,
     Plans,
     actor_name,
     existing_account,
@@ -17,6 +16,7 @@ from awx_ratelimit.cli.key_stores import (
     open_service,
     parsed_overrides,
 )
+from awx_ratelimit.cli.options import Json
 from awx_ratelimit.cli.usage_commands import TIME_FORMATS
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys import Account

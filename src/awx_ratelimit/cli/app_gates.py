@@ -1,7 +1,7 @@
-"""Finds the gate of an application that is named as ``module:attribute``, as servers name it."""
+"""Finds the gate of an application that is named as ``module:attribute``, as servers name it, and asks it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -34,6 +34,23 @@ def gate_around(app: Any, name: str, option: str) -> AnyGate:
             f"{name}; name the middleware or the gate itself, such as shop.main:gate"
         )
     return gate
+
+
+def ask(gate: AnyGate, question: Callable[[Any], Any]) -> Any:
+    """The answer of `gate` to `question`, which calls a method of it. An AsyncGate answers in an event loop, once."""
+    if not isinstance(gate, AsyncGate):
+        return question(gate)
+    import asyncio
+
+    return asyncio.run(_asked_in_loop(gate, question))
+
+
+async def _asked_in_loop(gate: AsyncGate, question: Callable[[Any], Any]) -> Any:
+    try:
+        return await question(gate)
+    finally:
+        # Its connections belong to this event loop.
+        await gate.parts.limiter.aclose()
 
 
 def imported(name: str, option: str) -> Any:

@@ -3,20 +3,22 @@
 They are those of the key store or of the app that the command names.
 """
 
-from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from awx_ratelimit.cli import output
+from awx_ratelimit.cli.app_gates import ask
 from awx_ratelimit.cli.key_stores import existing_account, open_service
 from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin, refuse_key_argument
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.errors import AccountNotFound, KeyNotFound
-from awx_ratelimit.http.explain import AnyGate, known_caller, known_plans
-from awx_ratelimit.http.identity.static_keys import StaticKeys, subject_of
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.errors import AwxRateLimitError, KeyNotFound, KeyRefused
+from awx_ratelimit.http.explain import AnyGate, request_to
+from awx_ratelimit.http.identity.static_keys import subject_of
+from awx_ratelimit.http.known_callers import known_account, known_caller, known_plans
 
 StoreOfCallers = Annotated[
     str | None,
@@ -46,28 +48,18 @@ Subject = Annotated[
 ]
 
 
-def named_subject(subject: str, database: str | None, gate: AnyGate | None = None) -> str:
+def named_subject(subject: str, database: str | None) -> str:
     """The subject that the argument `subject` means: for '-', that of the key on standard input, which is printed.
 
-    The key is one of the store, or without a store, one that the app has in StaticKeys. Raises KeyNotFound if the store
-    or the app does not have it.
+    The key is one of the store, or without a store, one that StaticKeys has under no name of its own. Raises
+    KeyNotFound if the store does not have it.
     """
     if subject != STDIN:
         return subject
     key = key_from_stdin("SUBJECT")
-    found = _static_subject(key, gate) if database is None else _stored_subject(key, database)
+    found = subject_of(key.encode()) if database is None else _stored_subject(key, database)
     output.say(f"subject: {found}")
     return found
-
-
-def _static_subject(key: str, gate: AnyGate | None) -> str:
-    keys = None if gate is None else gate.parts.identify
-    if not isinstance(keys, StaticKeys):
-        return subject_of(key.encode())
-    caller = keys.caller_of(key.encode())
-    if caller is None:
-        raise KeyNotFound("the app does not have the key", remedy="check --plans, which names the app")
-    return caller.subject
 
 
 def _stored_subject(key: str, database: str) -> str:
@@ -94,15 +86,41 @@ def caller_of(
     """
     found = None if database is None else _in_store(database, subject, account)
     if found is None and gate is not None:
-        found = _in_app(gate, subject, account)
-    found = found or Caller(subject)
+        found = known_caller(gate.parts, subject, account)
+    return _with(found or Caller(subject), account, plan, gate)
+
+
+def given_caller(
+    subject: str, account: str | None, plan: str | None, *, database: str | None, gate: AnyGate | None
+) -> Caller:
+    """As `caller_of`. '-' is the caller of the key on standard input, and its subject is printed.
+
+    The key store finds that caller; without one, the identifier of the app does.
+    """
+    if subject != STDIN or gate is None or database is not None:
+        return caller_of(named_subject(subject, database), account, plan, database=database, gate=gate)
+    found = _caller_with_key(gate, key_from_stdin("SUBJECT"))
+    output.say(f"subject: {found.subject}")
+    return _with(found, account, plan, gate)
+
+
+def account_of(
+    account: str, plan: str | None = None, *, database: str | None = None, gate: AnyGate | None = None
+) -> Caller:
+    """The account itself, with the plan that its keys have. The arguments and the errors are those of `caller_of`."""
+    found = None
+    if database is not None:
+        with open_service(database) as service:
+            stored = existing_account(service, account)
+        found = Caller(account, stored.plan, account, stored.current_overrides)
+    elif gate is not None:
+        found = known_account(gate.parts, account)
+    return _with(found or Caller(account), account, plan, gate)
+
+
+def _with(found: Caller, account: str | None, plan: str | None, gate: AnyGate | None) -> Caller:
     chosen = found.plan if plan is None else _named_plan(plan, gate)
     return replace(found, plan=chosen, account=account or found.account)
-
-
-def verifier_of(gate: AnyGate) -> Any:
-    """The KeyVerifier of an app that identifies callers by StoredKeys; None for any other app."""
-    return getattr(gate.parts.identify, "verifier", None)
 
 
 def _in_store(database: str, subject: str, account: str | None) -> Caller | None:
@@ -112,23 +130,34 @@ def _in_store(database: str, subject: str, account: str | None) -> Caller | None
         return service.operator.caller_of(subject, account)
 
 
-def _in_app(gate: AnyGate, subject: str, account: str | None) -> Caller | None:
-    verifier = verifier_of(gate)
-    if verifier is not None:
-        from awx_ratelimit.keys import KeyService
-
-        # An app may have callers besides those of its keys.
-        with suppress(AccountNotFound):
-            if found := KeyService(verifier.store).operator.caller_of(subject, account):
-                return found
-    return known_caller(gate, subject, account)
+def _caller_with_key(gate: AnyGate, key: str) -> Caller:
+    """The caller that the app's identifier finds by a key. No message has text of the app, which may repeat the key."""
+    request = request_to(gate, "GET", "/", {"X-API-Key": key})
+    remedy = "check --plans, which names the app"
+    try:
+        found: Caller | None = ask(gate, lambda asked: asked.identify_quietly(request))
+    except KeyRefused as error:
+        reason = "does not have the key" if error.unknown else f"refuses the key: {error.code}"
+        raise KeyNotFound(f"the app {reason}", remedy=remedy) from None
+    except AwxRateLimitError:
+        raise
+    except Exception as error:  # code of the app
+        raise KeyNotFound(
+            f"the identifier of the app raised {type_name(error)} for a request to / with the key in X-API-Key",
+            remedy="name the subject of the caller instead of '-'",
+        ) from None
+    if found is None:
+        raise KeyNotFound(
+            "the app identifies nobody by the key in X-API-Key", remedy="name the subject of the caller instead of '-'"
+        )
+    return found
 
 
 def _named_plan(name: str, gate: AnyGate | None) -> str | Plan:
     """The plan `name`, which may be one that only the code of the app has."""
     if gate is None:
         return name
-    plans = known_plans(gate)
+    plans = known_plans(gate.parts)
     if name not in plans:
         raise typer.BadParameter(f"expected one of the plans {', '.join(plans)}, got {name!r}", param_hint="--plan")
     return plans[name]

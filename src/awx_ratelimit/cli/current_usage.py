@@ -1,26 +1,32 @@
 """``awx-ratelimit usage SUBJECT`` and ``usage account``: what a subject, or all keys of an account, use right now."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from shlex import quote
 from typing import Annotated, Any, Final
 
 import typer
 
 from awx_ratelimit.cli import output, plan_words
-from awx_ratelimit.cli.callers import StoreOfCallers, Subject, caller_of, named_subject
+from awx_ratelimit.cli.callers import StoreOfCallers, Subject, account_of, given_caller
+from awx_ratelimit.cli.options import Json, with_options
 from awx_ratelimit.cli.plan_sources import plan_source
-from awx_ratelimit.cli.server_commands import Backend, Json, limiter_at
+from awx_ratelimit.cli.server_commands import Backend, limiter_at
 from awx_ratelimit.core import durations
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget, own_account
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import REQUESTS
-from awx_ratelimit.core.usage import Usage
+from awx_ratelimit.core.usage import Usage, are_full
 from awx_ratelimit.keys.validation import refuse_key
 from awx_ratelimit.runtime.documentation import page
 
 #: A peek for no requests refuses nothing: a command only looks.
 _NO_REQUESTS: Final = {REQUESTS: 0}
-_COLUMNS: Final = ("limit", "counts", "used", "remaining", "capacity", "full again in")
+_COLUMNS: Final = ("limit", "of", "counts", "used", "remaining", "capacity", "full again in")
+_UNUSED: Final = (
+    "note: {who} uses none of its limits now: {made} no requests, everything has refilled, or your app names it "
+    "otherwise. For {other}, write: awx-ratelimit usage {command}. See {page}"
+)
 
 
 def _no_key(account: str | None) -> str | None:
@@ -35,101 +41,98 @@ def _account_id(account: str) -> str:
     return account
 
 
-PlanName = Annotated[
-    str | None, typer.Option(help="Plan of the subject. Default: the one that is known, or the table's default plan.")
-]
-Plans = Annotated[
-    str | None,
-    typer.Option(
-        envvar="AWX_PLANS",
-        help="Plan table (TOML), or the app that has plans and callers in its code, as module:attribute. "
-        "Default: the built-in plans.",
-    ),
-]
-Account = Annotated[
-    str | None,
-    typer.Option(
-        help="Account that owns the subject. Its shared limits and overrides apply, and are printed first.",
-        callback=_no_key,
-    ),
-]
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="ID of the account.", callback=_account_id)]
-NoAccount = Annotated[
-    bool,
-    typer.Option("--no-account", help="The subject has no account. What it has for itself alone is printed first."),
-]
 
 
-def subject_usage(
-    subject: Subject,
-    *,
-    backend: Backend = None,
-    plan: PlanName = None,
-    account: Account = None,
-    no_account: NoAccount = False,
-    plans: Plans = None,
-    database: StoreOfCallers = None,
-    json: Json = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccountOptions:
+    """Where the limits are, and which they are."""
+
+    backend: Backend = None
+    plan: Annotated[
+        str | None, typer.Option(help="Name of the plan. Default: the one that is known, or the table's default plan.")
+    ] = None
+    plans: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AWX_PLANS",
+            help="Plan table (TOML), or the app that has plans and callers in its code, as module:attribute. "
+            "Default: the built-in plans.",
+        ),
+    ] = None
+    database: StoreOfCallers = None
+    json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubjectOptions(AccountOptions):
+    """And the account that the subject belongs to."""
+
+    account: Annotated[
+        str | None,
+        typer.Option(
+            help="Account that owns the subject. Its shared limits and overrides apply, and are printed first.",
+            callback=_no_key,
+        ),
+    ] = None
+    no_account: Annotated[
+        bool,
+        typer.Option("--no-account", help="The subject has no account. What it has for itself alone is printed first."),
+    ] = False
+
+
+@with_options(SubjectOptions)
+def subject_usage(subject: Subject, options: SubjectOptions) -> None:
     """Print the current usage of a subject. This does not count as a request. `usage SUBJECT` means the same.
 
     With --account, print first what all keys of its account have used of the limits that they share. With --no-account,
     print first what the subject has used of these limits for itself alone, because its key belongs to no account. With
     --database, the subject may be the ID of a key, and the limits are those that its account has in the key store.
-    A line on stderr says so if nothing is recorded for the subject.
+    A line on stderr says so if the subject uses nothing now.
     """
-    if account is not None and no_account:
+    if options.account is not None and options.no_account:
         raise typer.BadParameter("expected one of --account and --no-account, got both", param_hint="--account")
-    table, gate = plan_source(plans)
-    caller = caller_of(named_subject(subject, database, gate), account, plan, database=database, gate=gate)
-    chosen, subject, account = table.resolve(caller), caller.subject, caller.account
+    table, gate = plan_source(options.plans)
+    caller = given_caller(subject, options.account, options.plan, database=options.database, gate=gate)
+    plan, account = table.resolve(caller), caller.account
     # Where the store or the app names the account, the plan may share no limit among its keys.
-    shares = chosen.account is not None or (database is None and gate is None)
-    shared = [_account_budget(account, subject, chosen)] if (account is not None and shares) or no_account else []
-    with limiter_at(backend) as limiter:
-        usages = limiter.peek(subject, chosen, _NO_REQUESTS, also=shared).usages
-    if _is_unused(one for one in usages if one.scope is None):
-        output.say(
-            f"note: nothing is recorded for {subject!r}: it has made no requests lately, or your app names it "
-            f"otherwise. For an account, write: awx-ratelimit usage account {quote(subject)}. "
-            f"See {page('identify', 'the-name-of-a-subject')}"
-        )
-    pairs = sorted(_with_measures(usages, [chosen, *(budget.plan for budget in shared)]), key=_is_own)
-    _print({"subject": subject} if account is None else {"subject": subject, "account": account}, pairs, json=json)
+    shares = plan.account is not None or (options.database is None and gate is None)
+    has_shared = (account is not None and shares) or options.no_account
+    shared = [_account_budget(account, caller.subject, plan)] if has_shared else []
+    with limiter_at(options.backend) as limiter:
+        usages = limiter.peek(caller.subject, plan, _NO_REQUESTS, also=shared).usages
+    if are_full(one for one in usages if one.scope is None):
+        link = page("identify", "the-name-of-a-subject")
+        who, other = f"{caller.subject!r}", f"account {quote(caller.subject)}"
+        output.say(_UNUSED.format(who=who, made="it made", other="an account", command=other, page=link))
+    pairs = sorted(_with_measures(usages, [plan, *(budget.plan for budget in shared)]), key=_is_own)
+    whose = {"subject": caller.subject} | ({} if account is None else {"account": account})
+    _print(whose, pairs, json=options.json)
 
 
-def account_usage(
-    account: AccountId,
-    *,
-    backend: Backend = None,
-    plan: PlanName = None,
-    plans: Plans = None,
-    database: StoreOfCallers = None,
-    json: Json = False,
-) -> None:
+@with_options(AccountOptions)
+def account_usage(account: AccountId, options: AccountOptions) -> None:
     """Print the current usage of the limits that all keys of an account share. This does not count as a request.
 
     With --database, the limits are those that the account has in the key store. A line on stderr says so if its plan
-    has no such limits, or if nothing is recorded for the account.
+    has no such limits, or if nothing of them is used now.
     """
-    table, gate = plan_source(plans)
-    chosen = table.resolve(caller_of(account, account, plan, database=database, gate=gate))
-    if chosen.account is None:
+    table, gate = plan_source(options.plans)
+    plan = table.resolve(account_of(account, options.plan, database=options.database, gate=gate))
+    link = page("organisations", "in-an-app")
+    if plan.account is None:
         output.say(
-            f"note: the keys of {account!r} share no limits, because the plan {chosen.name!r} has no table `account`. "
-            f"For what one key uses, write: awx-ratelimit usage ID. See {page('organisations', 'in-an-app')}"
+            f"note: the keys of {account!r} share no limits, because the plan {plan.name!r} has no table `account`. "
+            f"For what one key uses, write: awx-ratelimit usage ID. See {link}"
         )
-        _print({"account": account}, [], json=json)
+        _print({"account": account}, [], json=options.json)
         return
-    with limiter_at(backend) as limiter:
-        usages = limiter.peek(account, chosen.account, _NO_REQUESTS, scope=ACCOUNT_SCOPE).usages
-    if _is_unused(usages):
-        output.say(
-            f"note: nothing is recorded for the account {account!r}: its keys have made no requests lately, or your "
-            f"app names it otherwise. For a subject, write: awx-ratelimit usage {quote(account)}. "
-            f"See {page('organisations', 'in-an-app')}"
-        )
-    _print({"account": account}, _with_measures(usages, [chosen.account]), json=json)
+    with limiter_at(options.backend) as limiter:
+        usages = limiter.peek(account, plan.account, _NO_REQUESTS, scope=ACCOUNT_SCOPE).usages
+    if are_full(usages):
+        who, made = f"the account {account!r}", "its keys made"
+        output.say(_UNUSED.format(who=who, made=made, other="a subject", command=quote(account), page=link))
+    _print({"account": account}, _with_measures(usages, [plan.account]), json=options.json)
 
 
 def _account_budget(account: str | None, subject: str, plan: Plan) -> Budget:
@@ -153,12 +156,6 @@ def _is_own(pair: tuple[Usage, str]) -> bool:
     return pair[0].scope is None
 
 
-def _is_unused(usages: Iterable[Usage]) -> bool:
-    """Whether there are limits, and nothing of them is used: the name of the subject may be wrong."""
-    found = list(usages)
-    return bool(found) and all(one.remaining == one.capacity for one in found)
-
-
 def _print(whose: dict[str, Any], pairs: Sequence[tuple[Usage, str]], *, json: bool) -> None:
     if json:
         output.print_json({**whose, "limits": [_usage_fields(one, measure) for one, measure in pairs]})
@@ -167,12 +164,13 @@ def _print(whose: dict[str, Any], pairs: Sequence[tuple[Usage, str]], *, json: b
 
 
 def _row(one: Usage, measure: str) -> tuple[str, ...]:
+    of = one.subject if one.scope is None else f"{one.subject} ({one.scope})"
     amounts = (str(one.capacity - one.remaining), str(one.remaining), str(one.capacity))
-    return (one.limit, measure, *amounts, durations.wait(one.reset_after_ms) if one.reset_after_ms else "-")
+    return (one.limit, of, measure, *amounts, durations.wait(one.reset_after_ms) if one.reset_after_ms else "-")
 
 
 def _usage_fields(one: Usage, measure: str) -> dict[str, object]:
     return {
-        "limit": one.limit, "measure": measure, "capacity": one.capacity, "used": one.capacity - one.remaining,
-        "remaining": one.remaining, "reset_after_ms": one.reset_after_ms,
+        "limit": one.limit, "scope": one.scope, "subject": one.subject, "measure": measure, "capacity": one.capacity,
+        "used": one.capacity - one.remaining, "remaining": one.remaining, "reset_after_ms": one.reset_after_ms,
     }  # fmt: skip

@@ -1,111 +1,129 @@
 """``awx-ratelimit explain GET /v1/transfers --app shop.main:app``: what the app's gate would do with a request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import typer
 
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.cli import output
-from awx_ratelimit.cli.app_gates import gate_of
-from awx_ratelimit.cli.callers import caller_of, verifier_of
+from awx_ratelimit.cli.app_gates import ask, gate_of
+from awx_ratelimit.cli.callers import caller_of
+from awx_ratelimit.cli.options import Json, with_options
 from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin
 from awx_ratelimit.http.client_address import ADDRESS_PREFIX, UNIX
 from awx_ratelimit.http.explain import AnyGate, explainable, found_by, request_to
 from awx_ratelimit.http.explanation import Explanation
-from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.identity.static_keys import StaticKeys
+from awx_ratelimit.http.known_callers import key_service_of
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.keys.validation import refuse_key
 
 Method = Annotated[str, typer.Argument(help="Method of the request, such as GET.")]
 PathAndQuery = Annotated[str, typer.Argument(metavar="PATH", help="Path of the request, also with a query.")]
-App = Annotated[
-    str,
-    typer.Option(envvar="AWX_APP", help="App, middleware or gate, as module:attribute. Its module is imported."),
-]
-KeyId = Annotated[str | None, typer.Option(help="ID of a stored key: explain a request with this key.")]
-Subject = Annotated[str | None, typer.Option(help="Subject of the caller, as your app gives it.")]
-Account = Annotated[str | None, typer.Option(help="Account of the subject, or of the key.")]
-PlanName = Annotated[
-    str | None, typer.Option(help="Plan of the subject. Default: the one that the app gives it, or the default plan.")
-]
-Address = Annotated[str | None, typer.Option(help="Address that sends the request, such as 192.0.2.1.")]
-Key = Annotated[
-    str | None,
-    typer.Option(metavar="-", help="'-' reads the key from standard input, or asks for it. It is never an argument."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _NO_ADDRESS: Final = f"{ADDRESS_PREFIX}{UNIX}"
 
 
-def explain(
-    method: Method,
-    path: PathAndQuery,
-    *,
-    app: App,
-    key_id: KeyId = None,
-    subject: Subject = None,
-    account: Account = None,
-    plan: PlanName = None,
-    key: Key = None,
-    address: Address = None,
-    json: Json = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExplainOptions:
+    """The app, and whose request it is."""
+
+    app: Annotated[
+        str,
+        typer.Option(envvar="AWX_APP", help="App, middleware or gate, as module:attribute. Its module is imported."),
+    ]
+    key_id: Annotated[str | None, typer.Option(help="ID of a stored key: explain a request with this key.")] = None
+    subject: Annotated[str | None, typer.Option(help="Subject of the caller, as your app gives it.")] = None
+    account: Annotated[str | None, typer.Option(help="Account of the subject, or of the key.")] = None
+    plan: Annotated[
+        str | None,
+        typer.Option(help="Plan of the subject. Default: the one that the app gives it, or the default plan."),
+    ] = None
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="-", help="'-' reads the key from standard input, or asks for it. It is never an argument."
+        ),
+    ] = None
+    address: Annotated[str | None, typer.Option(help="Address that sends the request, such as 192.0.2.1.")] = None
+    json: Json = False
+
+    def check(self) -> None:
+        """Raise an error unless the options name one caller, or none. No message shows a key in one of them."""
+        callers = [name for name in ("key_id", "subject", "key") if getattr(self, name) is not None]
+        if len(callers) > 1:
+            names = " and ".join(map(_option, callers))
+            raise typer.BadParameter(f"expected one of --key-id, --subject and --key, got {names}")
+        if self.key not in (None, STDIN):
+            raise typer.BadParameter(
+                "expected '-', which reads the key from standard input; other users can read command lines",
+                param_hint="--key",
+            )
+        for name in ("key_id", "subject", "account", "plan"):
+            refuse_key(getattr(self, name) or "", _option(name))
+        for name, needs in (("plan", ("subject",)), ("account", ("subject", "key_id"))):
+            if getattr(self, name) is not None and not set(needs) & set(callers):
+                raise typer.BadParameter(
+                    f"expected {' or '.join(map(_option, needs))} too, got neither", param_hint=_option(name)
+                )
+
+    @property
+    def has_caller(self) -> bool:
+        """Whether one of the options names a caller."""
+        return (self.key_id, self.subject, self.key) != (None, None, None)
+
+
+@with_options(ExplainOptions)
+def explain(method: Method, path: PathAndQuery, options: ExplainOptions) -> None:
     """Print which rule and limits apply to a request, how they stand, and what would refuse it.
 
     Nothing is charged. Name the caller by --key-id, by --subject, or by --key -; without them, explain a request
     without a key. Apps that limit clients by their address need --address.
     """
-    _check_options(key_id=key_id, subject=subject, account=account, plan=plan, key=key)
-    gate = gate_of(app)
-    headers = {} if key is None else {"X-API-Key": key_from_stdin("--key")}
-    request = request_to(gate, method, path, headers, address)
-    identify = None
-    if key_id is not None:
-        accounts = _accounts(gate)
-        identify = found_by(lambda: accounts.caller(key_id, account))
-    elif subject is not None:
-        caller = caller_of(subject, account, plan, gate=gate)
-        identify = found_by(lambda: caller)
-    explained = _explained(gate, request, identify)
-    if json:
+    options.check()
+    gate = gate_of(options.app)
+    headers = {} if options.key is None else {"X-API-Key": key_from_stdin("--key")}
+    request = request_to(gate, method, path, headers, options.address)
+    identify = _identifier(gate, options)
+    with explainable(request):
+        explained: Explanation = ask(gate, lambda asked: asked.explain(request, identify))
+    if options.json:
         output.print_json(explained.fields())
+    else:
+        for line in str(explained).splitlines():
+            output.print_line(line)
+    for note in _notes(gate, explained, options):
+        output.say(f"note: {note}")
+
+
+def _identifier(gate: AnyGate, options: ExplainOptions) -> Callable[[Request], Any] | None:
+    """An identifier that finds the caller whom the options name; None for the gate's own."""
+    if options.key_id is not None:
+        accounts, key_id = _accounts(gate), options.key_id
+        return found_by(lambda: accounts.caller(key_id, options.account))
+    if options.subject is not None:
+        caller = caller_of(options.subject, options.account, options.plan, gate=gate)
+        return found_by(lambda: caller)
+    return None
+
+
+def _notes(gate: AnyGate, explained: Explanation, options: ExplainOptions) -> Iterator[str]:
+    """What the explanation does not say, or may seem to say."""
+    if options.json:
         return
-    for line in str(explained).splitlines():
-        output.print_line(line)
-    if key_id is None and subject is None and key is None and (hint := _way_to_name_a_caller(gate)):
-        output.say(f"note: this is a request without a key; to explain one with a key, write {hint}")
-    if address is None and any(budget.subject == _NO_ADDRESS for budget in explained.budgets):
-        output.say(
-            f"note: no address was given, so this is the request of a client without one, {_NO_ADDRESS}; "
+    if not options.has_caller and (hint := _way_to_name_a_caller(gate)):
+        yield f"this is a request without a key; to explain one with a key, write {hint}"
+    if options.address is None and any(budget.subject == _NO_ADDRESS for budget in explained.budgets):
+        yield (
+            f"no address was given, so this is the request of a client without one, {_NO_ADDRESS}; "
             "to explain that of another client, write --address 192.0.2.1"
         )
     if _is_in_memory(gate):
-        output.say(
-            "note: these limits are in the memory of each server process, so this command sees only unused ones; "
+        yield (
+            "these limits are in the memory of each server process, so this command sees only unused ones; "
             "use a host:// or redis:// backend to share them"
         )
-
-
-def _check_options(**options: str | None) -> None:
-    """Raise an error unless the options name one caller, or none. No message shows a key in one of them."""
-    callers = [name for name in ("key_id", "subject", "key") if options[name] is not None]
-    if len(callers) > 1:
-        names = " and ".join(map(_option, callers))
-        raise typer.BadParameter(f"expected one of --key-id, --subject and --key, got {names}")
-    if options["key"] not in (None, STDIN):
-        raise typer.BadParameter(
-            "expected '-', which reads the key from standard input; other users can read command lines",
-            param_hint="--key",
-        )
-    for name in ("key_id", "subject", "account", "plan"):
-        refuse_key(options[name] or "", _option(name))
-    for name, needs in (("plan", ("subject",)), ("account", ("subject", "key_id"))):
-        if options[name] is not None and not any(options[each] is not None for each in needs):
-            raise typer.BadParameter(
-                f"expected {' or '.join(map(_option, needs))} too, got neither", param_hint=_option(name)
-            )
 
 
 def _option(name: str) -> str:
@@ -114,40 +132,21 @@ def _option(name: str) -> str:
 
 def _way_to_name_a_caller(gate: AnyGate) -> str:
     """The options for a request with a key; empty if the app does not identify callers by keys."""
-    if verifier_of(gate) is not None:
+    if key_service_of(gate.parts) is not None:
         return "--key-id ID or --key -"
     return "--key -" if isinstance(gate.parts.identify, StaticKeys) else ""
 
 
 def _accounts(gate: AnyGate) -> Any:
     """The accounts of the store that the app identifies callers by."""
-    verifier = verifier_of(gate)
-    if verifier is None:
+    keys = key_service_of(gate.parts)
+    if keys is None:
         raise typer.BadParameter(
             "expected an app that identifies callers by StoredKeys, got one with another identifier; "
             "write --subject and --plan",
             param_hint="--key-id",
         )
-    from awx_ratelimit.keys import KeyService
-
-    return KeyService(verifier.store).accounts
-
-
-def _explained(gate: AnyGate, request: Request, identify: Callable[[Request], Any] | None) -> Explanation:
-    with explainable(request):
-        if isinstance(gate, AsyncGate):
-            import asyncio
-
-            return asyncio.run(_explained_in_loop(gate, request, identify))
-        return gate.explain(request, identify)
-
-
-async def _explained_in_loop(gate: AsyncGate, request: Request, identify: Any) -> Explanation:
-    try:
-        return await gate.explain(request, identify)
-    finally:
-        # Its connections belong to this event loop.
-        await gate.parts.limiter.aclose()
+    return keys.accounts
 
 
 def _is_in_memory(gate: AnyGate) -> bool:

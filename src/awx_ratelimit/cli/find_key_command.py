@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from awx_ratelimit.cli import output
-from awx_ratelimit.cli.key_stores import Database, Json, open_service
+from awx_ratelimit.cli.key_stores import Database, open_service
+from awx_ratelimit.cli.options import Json
 from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin, refuse_key_argument
 from awx_ratelimit.errors import KeyNotFound
 from awx_ratelimit.keys.models import TracedKey

@@ -15,7 +15,6 @@ from awx_ratelimit.cli.find_key_command import find
 from awx_ratelimit.cli.key_stores import (
     AccountId,
     Database,
-    Json,
     KeyAccountId,
     OneAccountId,
     Plans,
@@ -25,6 +24,7 @@ from awx_ratelimit.cli.key_stores import (
     open_service,
     parsed_overrides,
 )
+from awx_ratelimit.cli.options import Json
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest, KeyNotFound
 from awx_ratelimit.keys import Account, ApiKey, CreatedKey
 from awx_ratelimit.keys.format import is_key_id

@@ -40,7 +40,6 @@ Plans = Annotated[
         help="Plan table (TOML) that must contain the plan, or the app that has it, as module:attribute.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager

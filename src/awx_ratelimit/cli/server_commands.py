@@ -16,6 +16,7 @@ from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output, plan_words
 from awx_ratelimit.cli.callers import StoreOfCallers, Subject, caller_of, named_subject
+from awx_ratelimit.cli.options import Json
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, scoped_name
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
@@ -38,7 +39,6 @@ Scope = Annotated[
     str | None,
     typer.Option(help="Reset only this scope, such as `account` for the limits that an account's keys share."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: The heading of the limits that all callers share.
 _EVERYBODY = "(everybody)"
 _NO_URL = Finding(

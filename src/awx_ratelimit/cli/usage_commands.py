@@ -14,7 +14,6 @@ from awx_ratelimit.cli import current_usage, output
 from awx_ratelimit.cli.key_stores import (
     AccountId,
     Database,
-    Json,
     OneAccountId,
     existing_account,
     no_such_account,
@@ -22,6 +21,7 @@ from awx_ratelimit.cli.key_stores import (
     open_service,
     open_store,
 )
+from awx_ratelimit.cli.options import Json
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
 from awx_ratelimit.runtime.clock import rfc3339
 
@@ -35,9 +35,24 @@ class _UsageGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0].startswith("-") and args[0] != "--help":
             # Options of the subject: the group has none.
+            self._check_order(ctx, args)
             args = [_SUBJECT, *args]
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed
+
+    def _check_order(self, ctx: Any, args: list[str]) -> None:
+        """Raise ValueError if the name of a command comes after options, which are taken for those of a subject."""
+        try:
+            values, _, _ = self.commands[_SUBJECT].make_parser(ctx).parse_args([*args])
+            name = values.get(_SUBJECT)
+        except typer.TyperException:
+            # A subject has no such option, but a command may.
+            name = next((word for word in args if word in self.commands), None)
+        if name in self.commands:
+            raise ValueError(
+                f"usage: expected {name} before its options, got {args[0]} first; write: awx-ratelimit usage {name} "
+                f"... {args[0]}. For a subject named {name!r}, write: awx-ratelimit usage subject {name}"
+            )
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if len(args) == 1 and args[0] in self.commands:

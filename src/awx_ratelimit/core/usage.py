@@ -1,6 +1,6 @@
 """`Usage`: the state of one limit after a decision, computed from the raw numbers that a decision keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -33,6 +33,12 @@ class Usage:
     shadow: bool
     scope: str | None = field(default=None, compare=False)
     subject: str = field(default="", compare=False)
+
+
+def are_full(usages: Iterable[Usage]) -> bool:
+    """Whether there are limits, and nothing of them is used: there were no requests, or all has refilled since."""
+    found = list(usages)
+    return bool(found) and all(one.remaining == one.capacity for one in found)
 
 
 def usages_of(budget: Budget, rates: range, charge: Charge, state: RecordState, now_ms: int) -> list[Usage]:

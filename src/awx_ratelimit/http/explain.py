@@ -4,15 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from awx_ratelimit.core.claim import Caller
-from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import AwxRateLimitError, ImpossibleRequest, KeyRefused
-from awx_ratelimit.http.client_address import ADDRESS_PREFIX, is_address
+from awx_ratelimit.http.client_address import is_address
 from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
-from awx_ratelimit.http.identity.client_address import ClientAddress
-from awx_ratelimit.http.identity.static_keys import StaticKeys
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
 from awx_ratelimit.runtime.event_loops import call_in_event_loop
@@ -43,33 +40,6 @@ def explain_path(
         if isinstance(gate, AsyncGate):
             return call_in_event_loop(gate.explain, request, identify)
         return gate.explain(request, identify)
-
-
-def known_caller(gate: AnyGate, subject: str, account: str | None = None) -> Caller | None:
-    """The caller `subject` as the code of the app names it; None if it does not.
-
-    It is one of StaticKeys, or a client by its address. Any other subject of `account` has the plan of its static keys.
-    """
-    identify, anonymous = gate.parts.identify, gate.parts.anonymous
-    if isinstance(identify, ClientAddress):
-        return Caller(subject, identify.plan)
-    callers = identify.callers if isinstance(identify, StaticKeys) else ()
-    for caller in callers:
-        if caller.subject == subject:
-            return caller
-    if anonymous is not None and subject.startswith(ADDRESS_PREFIX):
-        return Caller(subject, anonymous)
-    return next((Caller(subject, one.plan, account) for one in callers if account == one.account is not None), None)
-
-
-def known_plans(gate: AnyGate) -> Mapping[str, Plan]:
-    """The plans of `gate` by name: those of its table, and those that only the code of the app names."""
-    identify, anonymous = gate.parts.identify, gate.parts.anonymous
-    named = [caller.plan for caller in identify.callers] if isinstance(identify, StaticKeys) else []
-    named += [identify.plan] if isinstance(identify, ClientAddress) else []
-    in_code = [plan for plan in (anonymous, *named) if isinstance(plan, Plan)]
-    # Of two plans with one name, that of the table is meant.
-    return {plan.name: plan for plan in (*in_code, *gate.parts.plans.plans)}
 
 
 def request_to(

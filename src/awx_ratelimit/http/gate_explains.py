@@ -9,6 +9,7 @@ from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.gate_charges import AsyncCharges
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify, async_checked_caller, async_checked_identify
 from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.proxy_warnings import looking
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
 
 
@@ -28,25 +29,35 @@ class AsyncExplains(AsyncCharges):
         """
         draft = Draft(self._policy, request)
         try:
-            if not draft.find_rule():
-                return draft.passed()
-            caller = await self._explained_caller(request, identify)
-            if not draft.identified(caller):
-                return draft.passed()
-            parts = draft.parts(caller)
-            decisions = [await self._limiter.peek_jointly(part.claim) for part in parts]
-            return draft.decided(parts, decisions)
+            with looking():
+                return await self._explained(draft, request, identify)
         except EXPLAINED as error:
             return draft.failed(error)
+
+    async def identify_quietly(self, request: Request) -> Caller | None:
+        """The caller that the gate's identifier finds. It does not count as a use of a key. Raises what that raises."""
+        own = self.parts.identify
+        identify = getattr(own, "identify_quietly_async", None) or async_checked_identify(own)
+        caller: Caller | None = await async_checked_caller(identify(request), request)
+        return caller
+
+    async def _explained(self, draft: Draft, request: Request, identify: AsyncIdentify | None) -> Explanation:
+        if not draft.find_rule():
+            return draft.passed()
+        caller = await self._explained_caller(request, identify)
+        if not draft.identified(caller):
+            return draft.passed()
+        parts = draft.parts(caller)
+        decisions = [await self._limiter.peek_jointly(part.claim) for part in parts]
+        return draft.decided(parts, decisions)
 
     async def _explained_caller(self, request: Request, identify: AsyncIdentify | None) -> Any:
         """The caller of a request; None for one without a key where it needs one."""
         if identify is None:
             await self._check_throttled(request)
-            own = self.parts.identify
-            # It does not count as a use of the key.
-            identify = getattr(own, "identify_quietly_async", None) or async_checked_identify(own)
-        caller: Caller | None = await async_checked_caller(identify(request), request)
+            caller = await self.identify_quietly(request)
+        else:
+            caller = await async_checked_caller(identify(request), request)
         return caller or self._policy.anonymous_caller(request)
 
     async def _check_throttled(self, request: Request) -> None:

@@ -12,6 +12,7 @@ from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.gate_charges_sync import Charges
 from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify
 from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.proxy_warnings import looking
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
 
 
@@ -31,25 +32,35 @@ class Explains(Charges):
         """
         draft = Draft(self._policy, request)
         try:
-            if not draft.find_rule():
-                return draft.passed()
-            caller = self._explained_caller(request, identify)
-            if not draft.identified(caller):
-                return draft.passed()
-            parts = draft.parts(caller)
-            decisions = [self._limiter.peek_jointly(part.claim) for part in parts]
-            return draft.decided(parts, decisions)
+            with looking():
+                return self._explained(draft, request, identify)
         except EXPLAINED as error:
             return draft.failed(error)
+
+    def identify_quietly(self, request: Request) -> Caller | None:
+        """The caller that the gate's identifier finds. It does not count as a use of a key. Raises what that raises."""
+        own = self.parts.identify
+        identify = getattr(own, "identify_quietly", None) or checked_identify(own)
+        caller: Caller | None = checked_caller(identify(request), request)
+        return caller
+
+    def _explained(self, draft: Draft, request: Request, identify: Identify | None) -> Explanation:
+        if not draft.find_rule():
+            return draft.passed()
+        caller = self._explained_caller(request, identify)
+        if not draft.identified(caller):
+            return draft.passed()
+        parts = draft.parts(caller)
+        decisions = [self._limiter.peek_jointly(part.claim) for part in parts]
+        return draft.decided(parts, decisions)
 
     def _explained_caller(self, request: Request, identify: Identify | None) -> Any:
         """The caller of a request; None for one without a key where it needs one."""
         if identify is None:
             self._check_throttled(request)
-            own = self.parts.identify
-            # It does not count as a use of the key.
-            identify = getattr(own, "identify_quietly", None) or checked_identify(own)
-        caller: Caller | None = checked_caller(identify(request), request)
+            caller = self.identify_quietly(request)
+        else:
+            caller = checked_caller(identify(request), request)
         return caller or self._policy.anonymous_caller(request)
 
     def _check_throttled(self, request: Request) -> None:

@@ -55,14 +55,13 @@ _EVENTS: Final = {
     "action": says(choice(*ACTIONS), "What was done."),
     "before": says(integer(1, 999_999_999), "The number of an event: only older ones."),
 }
-_OCTET: Final = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _ASKED: Final = {
     "path": says(TEXT | {"pattern": "^/[a-z0-9/_-]{0,200}$"}, "The path of the request, which begins with a slash."),
     "method": says(choice("GET", "POST", "PUT", "PATCH", "DELETE"), "Its method.", default="GET"),
     "key": says(KEY_ID, "The ID of its key, never the key itself. Without it, the request has no key."),
     "address": says(
-        TEXT | {"pattern": f"^{_OCTET}([.]{_OCTET}){{3}}$"},
-        "The IP address of the client that sends it; also one of IPv6. Without it, the client has no address.",
+        TEXT | {"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
+        "The IP address of the client that sends it. Without it, the client has no address.",
     ),
 }
 _OF_ACCOUNT: Final = ["account_not_found"]

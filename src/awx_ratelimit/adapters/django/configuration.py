@@ -27,6 +27,7 @@ from awx_ratelimit.backends.open import open_async_backend, open_backend, open_t
 from awx_ratelimit.core.option_names import unknown_options
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import AwxRateLimitError
+from awx_ratelimit.http.explaining import GateParts
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.identity.static_keys import StaticKeys
@@ -68,6 +69,12 @@ class Configuration:
         if self._gate is not None:
             raise ImproperlyConfigured(f"{NAME}: expected 'plans', got 'gate'; write plans, keys and backend instead")
         return self._arguments["plans"]
+
+    @property
+    def parts(self) -> GateParts:
+        """What a gate of it consists of, without the limiter: to look at callers opens no backend."""
+        plans = self.plans
+        return GateParts(None, self._arguments["identify"], plans, self._arguments.get("anonymous"))
 
     def check(self) -> None:
         """Make the gates of each kind that the backend serves. Raises ImproperlyConfigured."""

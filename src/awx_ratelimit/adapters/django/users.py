@@ -2,15 +2,19 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.utils.functional import LazyObject
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.http.message import Request
+
+_PREFIX: Final = "user_"
 
 
 class DjangoUser:
@@ -53,11 +57,24 @@ class DjangoUser:
         """Whether the request has something in the place of a key: it never has."""
         return False
 
+    def caller_named(self, subject: str) -> Caller | None:
+        """The caller with this subject, for commands; None if there is no such user. It may query the database."""
+        key = subject.removeprefix(_PREFIX)
+        if key == subject:
+            return None
+        if not callable(self._plan):
+            return Caller(subject, self._plan)
+        try:
+            user = get_user_model()._default_manager.filter(pk=key).first()  # noqa: SLF001  # Django's name
+        except (TypeError, ValueError, ValidationError):
+            return None
+        return None if user is None else self._caller(user)
+
     def _caller(self, user: Any) -> Caller | None:
         if not user.is_authenticated:
             return None
         plan = self._plan(user) if callable(self._plan) else self._plan
-        return Caller(f"user_{user.pk}", plan)
+        return Caller(f"{_PREFIX}{user.pk}", plan)
 
 
 def _user(request: Request) -> Any:

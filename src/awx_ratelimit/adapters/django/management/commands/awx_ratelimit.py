@@ -1,19 +1,32 @@
 """``manage.py awx_ratelimit check``, ``show`` and ``reset``: the limits of the project, by its settings."""
 
 from argparse import ArgumentParser
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from awx_ratelimit.adapters.django.configuration import Configuration, configuration
 from awx_ratelimit.core import durations
+from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import REQUESTS
+from awx_ratelimit.core.usage import are_full
 from awx_ratelimit.core.validation import escape_unprintable
-from awx_ratelimit.errors import BackendUnavailable, InvalidKeyRequest, InvalidLimit
+from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
+from awx_ratelimit.http.known_callers import known_caller
 from awx_ratelimit.keys.validation import refuse_key
 from awx_ratelimit.limiter_sync import Limiter
+from awx_ratelimit.runtime.documentation import page
+
+#: A peek for no requests refuses nothing: the command only looks.
+_NO_REQUESTS: Final = {REQUESTS: 0}
+_UNUSED: Final = (
+    "note: {subject!r} uses none of its limits now: it made no requests, everything has refilled, or the project names "
+    "it otherwise. For an account, write: awx-ratelimit usage account ID. See {page}"
+)
 
 
 class Command(BaseCommand):
@@ -27,7 +40,7 @@ class Command(BaseCommand):
         commands = parser.add_subparsers(dest="action", required=True)
         commands.add_parser("check", help="Print the plans and the state of the backend.")
         show = commands.add_parser("show", help="Print what a subject has left. It does not count as a request.")
-        show.add_argument("--plan", help="Plan of the subject. Default: the table's default plan.")
+        show.add_argument("--plan", help="Plan of the subject. Default: the one that it has, or the default plan.")
         reset = commands.add_parser("reset", help="Reset the usage of a subject. Requests in flight stay counted.")
         for one in (show, reset):
             one.add_argument("subject", help="Subject of the caller, such as user_7 or key_1.")
@@ -42,17 +55,18 @@ class Command(BaseCommand):
             if not subject:
                 raise CommandError("subject: expected a subject such as user_7, got an empty string")
             refuse_key(subject, "subject", remedy="write the subject that your app gives the caller, such as user_7")
-            resolved = found.plans.resolve(Caller(subject, plan))
+            caller = _caller(found, subject, plan)
+            resolved = found.plans.resolve(caller)
             with found.opened_to_look() as limiter:
                 if action == "show":
-                    self._show(limiter, subject, resolved)
+                    self._show(limiter, caller, resolved)
                 else:
                     limiter.reset(subject)
                     self._print("usage reset")
-        except (ImproperlyConfigured, InvalidKeyRequest, InvalidLimit) as error:
-            raise CommandError(str(error)) from error
         except BackendUnavailable as error:
             raise CommandError(f"the backend is unavailable: {error}") from error
+        except (ImproperlyConfigured, AwxRateLimitError) as error:
+            raise CommandError(str(error)) from error
 
     def _check(self, found: Configuration) -> None:
         found.check()
@@ -63,13 +77,25 @@ class Command(BaseCommand):
         if health["state"] != "ok":
             raise CommandError(f"the backend does not work: {health['state']}")
 
-    def _show(self, limiter: Limiter, subject: str, plan: Plan) -> None:
-        for usage in limiter.peek(subject, plan).usages:
+    def _show(self, limiter: Limiter, caller: Caller, plan: Plan) -> None:
+        has_shared = caller.account is not None and plan.account is not None
+        shared = [Budget(caller.account, plan.account, ACCOUNT_SCOPE)] if has_shared else []  # type: ignore[arg-type]
+        usages = limiter.peek(caller.subject, plan, _NO_REQUESTS, also=shared).usages
+        for usage in usages:
             wait = f", full again in {durations.wait(usage.reset_after_ms)}" if usage.reset_after_ms else ""
             self._print(f"{usage.limit}: {usage.remaining} of {usage.capacity} left{wait}")
+        if are_full(one for one in usages if one.scope is None):
+            note = _UNUSED.format(subject=caller.subject, page=page("identify", "the-name-of-a-subject"))
+            self.stderr.write(escape_unprintable(note))
 
     def _print(self, text: str) -> None:
         self.stdout.write(escape_unprintable(text))
+
+
+def _caller(found: Configuration, subject: str, plan: str | None) -> Caller:
+    """The caller that `subject` is in the project. `plan` replaces its plan."""
+    caller = known_caller(found.parts, subject) or Caller(subject)
+    return caller if plan is None else replace(caller, plan=plan)
 
 
 def _limits(plan: Plan) -> str:

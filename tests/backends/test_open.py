@@ -1,5 +1,6 @@
 """Backends are opened from URLs."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ import pytest
 from tests.redis_servers import RedisServer
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, MemoryBackend, Plan
-from awx_ratelimit.backends.open import open_async_backend, open_backend
+from awx_ratelimit.backends.open import open_async_backend, open_backend, open_to_look
+from awx_ratelimit.backends.redis.backend_sync import RedisBackend
 
 PLAN = Plan.of("p", per_minute=2)
 
@@ -109,3 +111,24 @@ def test_an_unreachable_server_is_a_warning(caplog: pytest.LogCaptureFixture) ->
     assert "Until it answers, a backend that was opened from a URL decides by on_outage" in caplog.text
     assert "See docs/outages.md#who-decides-meanwhile" in caplog.text
     assert "geheim" not in caplog.text + str(error.value)
+
+
+def test_a_look_at_an_unreachable_server_logs_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look raises the error and logs no warning, and the log of the rest of the process stays as it is."""
+    log, opened_while_disabled = logging.getLogger("awx_ratelimit"), []
+    real = RedisBackend.from_url
+
+    def from_url(*args: Any, **options: Any) -> Any:
+        opened_while_disabled.append(log.disabled)
+        return real(*args, **options)
+
+    monkeypatch.setattr(RedisBackend, "from_url", from_url)
+    limiter = Limiter(open_to_look("redis://127.0.0.1:1", "here"))
+
+    with pytest.raises(BackendUnavailable, match=r"redis at 127\.0\.0\.1:1"):
+        limiter.peek("s", PLAN)
+
+    assert opened_while_disabled == [False]
+    assert "no decision yet" not in caplog.text

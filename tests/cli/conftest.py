@@ -62,6 +62,25 @@ def named(monkeypatch: pytest.MonkeyPatch) -> Named:
     return name
 
 
+Module = Callable[[str], str]
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Module]:
+    """Writes a module into a folder that can be imported from; returns its name."""
+    names: list[str] = []
+
+    def write(text: str) -> str:
+        names.append(f"shop_{len(names)}")
+        (tmp_path / f"{names[-1]}.py").write_text(text)
+        return names[-1]
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> str:
     """The URL of an empty key store."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import Named, Run
+from tests.cli.conftest import Module, Named, Run
 
 from awx_ratelimit import (
     AsyncGate,
@@ -356,6 +356,26 @@ def test_subject_named_like_an_account(run: Run, url: str, named: Named) -> None
 
     assert [one["capacity"] for one in account.json["limits"]] == [90]
     assert [one["capacity"] for one in subject.json["limits"]] == [90, 40]
+
+
+LIMITED_APP = """
+from awx_ratelimit import Gate, Limiter, PlanTable, StaticKeys, open_backend
+
+keys = StaticKeys({{"awx_example_key": "growth"}})
+gate = Gate(Limiter(open_backend("host://{folder}/of_app")), plans=PlanTable.default(), identify=keys)
+"""
+
+
+@pytest.mark.parametrize("command", ["usage", "explain"])
+def test_file_of_an_app(run: Run, url: str, tmp_path: Path, module: Module, command: str) -> None:
+    """A command that imports an app creates no file for it, and sees a missing one as unused limits."""
+    app = f"{module(LIMITED_APP.format(folder=tmp_path))}:gate"
+    words = ["-", "--plans", app, "--backend", url] if command == "usage" else ["GET", "/", "--app", app, "--key", "-"]
+    ran = run(command, *words, "--json", stdin=b"awx_example_key")
+    limits = ran.json["limits"] if command == "usage" else ran.json["budgets"][0]["limits"]
+
+    assert [one["remaining"] for one in limits] == [300, 100_000, 25]
+    assert not (tmp_path / "of_app").exists()
 
 
 def test_plan_table_in_code(run: Run, url: str, named: Named, keys: Run, service: KeyService) -> None:

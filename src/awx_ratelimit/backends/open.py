@@ -13,7 +13,6 @@ A server is wrapped in a guard and in a cache of denials. The query may hold ``p
 GuardedBackend. Its other options go to the client, such as ``ssl_ca_certs`` or ``sslmode``.
 """
 
-import logging
 import os
 import re
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from awx_ratelimit.backends.resilience.denial_cache_sync import DenialCacheBacke
 from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.runtime.looking import looking
 
 _TCP = ("redis", "rediss", "valkey", "valkeys")
 _GROUPS = tuple(f"{scheme}+{kind}" for kind in ("sentinel", "cluster") for scheme in _TCP)
@@ -41,7 +41,6 @@ _FILE_QUERIES = {"": False, "allow_other_users=false": False, "allow_other_users
 _SCHEME = re.compile("[a-z][a-z0-9+.-]*")
 #: For commands that show limits.
 _LOOK_TIMEOUT_MS = 2_000
-_log = logging.getLogger("awx_ratelimit")
 
 
 def open_backend(url: str) -> Backend:
@@ -142,19 +141,16 @@ def open_to_look(url: str, where: str) -> Backend:
     if _scheme(url) == "memory":
         raise ValueError(f"memory:// limits exist only inside their own process; name a file or a server {where}")
     if _scheme(url) == "host":
-        # This user may differ from the app's, and a new file would be unreadable for the app.
+        # The name may be misspelled, and an empty file would hide that.
         path, _ = _parse_file_url(url)
         if not Path(path).exists():
             raise ValueError(f"{path}: no limits there; start your app, or name its backend {where}")
-        return open_backend(url)
+        with looking():
+            return open_backend(url)
     _check_guard_options(url)
     client_url, server_options, _ = _split_options(url)
-    # The warning at the start is for apps, which go on without the server.
-    was_disabled, _log.disabled = _log.disabled, True
-    try:
+    with looking():
         return _open_server(client_url, {**server_options, "timeout_ms": _LOOK_TIMEOUT_MS})
-    finally:
-        _log.disabled = was_disabled
 
 
 def examine(url: str) -> list[Finding]:
@@ -163,7 +159,8 @@ def examine(url: str) -> list[Finding]:
         _open_memory(url)
         return [Finding("memory", "ok", "limits of one process: there is no server to examine")]
     if _scheme(url) == "host":
-        return [_examine_file(url)]
+        with looking(only=False):
+            return [_examine_file(url)]
     package = f"awx_ratelimit.backends.{'postgres' if _scheme(url) in _POSTGRES else 'redis'}"
     try:
         # Its ImportError names the missing client.

@@ -16,6 +16,7 @@ from awx_ratelimit.cli.scan_command import scan
 from awx_ratelimit.errors import AwxRateLimitError, InvalidKeyRequest
 from awx_ratelimit.keys.scanner import FINDER
 from awx_ratelimit.runtime.documentation import page
+from awx_ratelimit.runtime.looking import looking
 
 ERROR = 2
 _INTERRUPTED = 130
@@ -42,7 +43,8 @@ app.command()(loadtest_worker)
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. Errors are printed as one line on stderr."""
     try:
-        status = _command()(args=arguments and list(arguments), prog_name="awx-ratelimit", standalone_mode=False)
+        with looking():
+            status = _command()(args=arguments and list(arguments), prog_name="awx-ratelimit", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader closed the pipe. Without this, the interpreter prints another error when it exits.

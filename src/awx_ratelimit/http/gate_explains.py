@@ -9,8 +9,8 @@ from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.gate_charges import AsyncCharges
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify, async_checked_caller, async_checked_identify
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.proxy_warnings import looking
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
+from awx_ratelimit.runtime.looking import looking
 
 
 class AsyncExplains(AsyncCharges):

@@ -12,8 +12,8 @@ from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.gate_charges_sync import Charges
 from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.proxy_warnings import looking
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
+from awx_ratelimit.runtime.looking import looking
 
 
 class Explains(Charges):

@@ -4,14 +4,11 @@ Each gate logs this at most once per kind of mistake, and never text that a clie
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Final
 
 from awx_ratelimit.http.header_values import last_items
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.runtime.documentation import page
+from awx_ratelimit.runtime.looking import is_looking
 
 _log = logging.getLogger("awx_ratelimit")
 _FORWARDED_FOR = b"x-forwarded-for"
@@ -37,18 +34,6 @@ _WITHOUT_HEADER = (
     "address. Have the proxy send the header; waitress removes it unless you start it with --trusted-proxy"
 )
 
-_is_look: Final = ContextVar("is_look", default=False)
-
-
-@contextmanager
-def looking() -> Iterator[None]:
-    """In the block, requests are only looked at: nobody has sent them, so they say nothing about proxies."""
-    token = _is_look.set(True)
-    try:
-        yield
-    finally:
-        _is_look.reset(token)
-
 
 class ProxyWarnings:
     """Warns about peers that may be proxies. A `peer` is an address as text, or ``unix``.
@@ -65,7 +50,7 @@ class ProxyWarnings:
 
     def untrusted(self, request: Request, peer: str) -> None:
         """An untrusted peer is taken for the client: warn if it sends a forwarding header."""
-        if _is_look.get():
+        if is_looking():
             return
         self.checks_left -= 1
         for name in _FORWARDING_HEADERS:
@@ -81,7 +66,7 @@ class ProxyWarnings:
 
     def trusted(self, peer: str, reported: bool) -> None:
         """A trusted proxy sent a request; `reported` tells whether the header reports a client."""
-        if _is_look.get():
+        if is_looking():
             return
         if reported:
             self.without_header_left = 0

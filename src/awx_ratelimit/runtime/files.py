@@ -44,15 +44,17 @@ class UnusableFile(OSError):
     """The file at a path must not be used. The message says why and what to do, without the path."""
 
 
-def open_owned(path: str, *, allow_other_users: bool = False) -> int:
+def open_owned(path: str, *, allow_other_users: bool = False, may_create: bool = True) -> int:
     """Open the regular file at `path` for reading and writing. Creates a missing file with mode 0600.
+
+    Without `may_create`, a missing file counts as an empty one: the opened file is in memory and has no path.
 
     Raises UnusableFile for a link, for anything but a regular file and, unless `allow_other_users`, for a file that
     another user owns or can write. Raises OSError if it cannot be opened.
     """
     if not allow_other_users:
         check_links(Path(path).parent)
-    fd = _opened(path)
+    fd = _opened(path, create_owned if may_create else _in_memory)
     try:
         _check(os.fstat(fd), allow_other_users=allow_other_users)
     except UnusableFile:
@@ -128,14 +130,20 @@ def read_regular_file(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     return content
 
 
-def _opened(path: str) -> int:
+def _in_memory(path: str) -> int:
+    fd = os.memfd_create(Path(path).name)
+    os.fchmod(fd, _MODE)
+    return fd
+
+
+def _opened(path: str, create: Callable[[str], int]) -> int:
     # No O_CREAT for an existing file: Linux may refuse it for another user's file, without a useful error.
     for _ in range(_ATTEMPTS):
         try:
             return os.open(path, os.O_RDWR | _SAFELY | _NO_LINK)
         except FileNotFoundError:
             with suppress(FileExistsError):
-                return create_owned(path)
+                return create(path)
         except OSError as error:
             if error.errno == errno.ELOOP and Path(path).is_symlink():
                 raise _link("it") from None

@@ -20,6 +20,7 @@ from awx_ratelimit.backends.host.mapped_file import (
     MappedFile,
 )
 from awx_ratelimit.backends.host.opening import _set_aside
+from awx_ratelimit.runtime.looking import looking
 from awx_ratelimit.testing import ManualClock
 
 
@@ -95,6 +96,22 @@ def test_damaged_by_a_power_cut(path: Path, how: str, caplog: pytest.LogCaptureF
     assert remaining == [1_000] * 2
     assert path.with_name("limits.damaged").read_bytes() == torn
     assert "the file was damaged when the machine stopped" in caplog.text
+
+
+def test_look_at_a_damaged_file(path: Path) -> None:
+    """Code that only looks leaves a file that a power cut damaged where it is."""
+    HostBackend(path).close()
+    with path.open("r+b") as file:
+        file.seek(1024)
+        file.write(b"another boot of this machine")
+        for page in range(1, 65):
+            file.seek(page * PAGE_BYTES)
+            file.write(b"\xff" * 2100)
+
+    with looking():
+        assert_refused(path, "the file is damaged; stop the processes that use it and delete it")
+
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 def test_damaged_file_in_a_read_only_folder(enterable: Path) -> None:

@@ -10,11 +10,13 @@ import pytest
 from tests.backends.host.files import assert_refused
 from tests.strangers import make_foreign
 
+from awx_ratelimit import Limiter, Plan
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.host.mapped_file import (
     SPACE_AT,
 )
 from awx_ratelimit.errors import BackendMisconfigured
+from awx_ratelimit.runtime.looking import looking
 
 
 @pytest.mark.parametrize("path", ["limits", "./limits", "../limits", ""])
@@ -108,3 +110,19 @@ def test_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("awx_ratelimit.backends.host.locks.fcntl.fcntl", unlockable)
 
     assert_refused(path, "No locks available")
+
+
+def test_look_at_a_missing_file(path: Path) -> None:
+    """Code that only looks creates no file: it sees unused limits, also in a forked child."""
+    plan = Plan.of("p", per_minute=2)
+    with looking():
+        limiter = Limiter(HostBackend(path))
+    remaining = limiter.peek("s", plan).usages[0].remaining
+    child = os.fork()
+    if not child:
+        os._exit(0 if limiter.peek("s", plan).allowed else 1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    limiter.close()
+
+    assert (remaining, status) == (2, 0)
+    assert [*path.parent.iterdir()] == []

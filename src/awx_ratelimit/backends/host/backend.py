@@ -37,6 +37,7 @@ from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.clock import Clock, WallClock
 from awx_ratelimit.runtime.files import warn_about_folder
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
+from awx_ratelimit.runtime.looking import is_looking
 
 #: See "Creating tuples" and "Identity checks" in docs/hot-path.md.
 _new = tuple.__new__
@@ -66,7 +67,9 @@ class HostBackend:
     def __init__(self, path: str | PurePath, *, clock: Clock | None = None, allow_other_users: bool = False) -> None:
         self._path = absolute_path(path)
         check_bool(allow_other_users, "allow_other_users")
-        self._open_table = partial(open_table, self._path, allow_other_users=allow_other_users)
+        # A fork and the maintenance thread open the file again, elsewhere than the code that only looks.
+        rights = {"allow_other_users": allow_other_users, "may_create": not is_looking()}
+        self._open_table = partial(open_table, self._path, **rights)
         self._now_ms = now_ms_of(WallClock() if clock is None else checked_clock(clock))
         self._hold_times = HoldTimes()
         self._joint = JointDecisions(self._now_ms, self._hold_times)

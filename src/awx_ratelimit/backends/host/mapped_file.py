@@ -75,14 +75,15 @@ class MappedFile:
 
     Waits `wait_ms` for another process that creates the file. Raises BackendMisconfigured, which names the path and
     the remedy, for an unusable path, and for a file that is not a limits file, has another version or is damaged.
-    Unless `allow_other_users`, a file that other users own or can write is an error too.
+    Unless `allow_other_users`, a file that other users own or can write is an error too. See `open_owned` for
+    `may_create`.
     """
 
-    def __init__(self, path: str, wait_ms: int, *, allow_other_users: bool = False) -> None:
+    def __init__(self, path: str, wait_ms: int, *, allow_other_users: bool = False, may_create: bool = True) -> None:
         self.path = path
         self.wait_ms = wait_ms
         try:
-            self.fd = open_owned(path, allow_other_users=allow_other_users)
+            self.fd = open_owned(path, allow_other_users=allow_other_users, may_create=may_create)
         except UnusableFile as error:
             raise BackendMisconfigured(f"{path}: {error}") from error
         except OSError as error:

@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePath
 
 from awx_ratelimit.backends.host.locks import ByteLock, remaining_ms
@@ -43,17 +44,18 @@ def absolute_path(path: object) -> str:
     return text
 
 
-def open_table(path: str, wait_ms: int, *, allow_other_users: bool) -> Table:
-    """The table in the file at `path`, which is created if it is missing. Raises as MappedFile does."""
+def open_table(path: str, wait_ms: int, *, allow_other_users: bool, may_create: bool) -> Table:
+    """The table in the file at `path`. See `open_owned` for a missing one. Raises as MappedFile does."""
     until_s = time.monotonic() + wait_ms / 1000
-    file = MappedFile(path, wait_ms, allow_other_users=allow_other_users)
+    opened = partial(MappedFile, path, allow_other_users=allow_other_users, may_create=may_create)
+    file = opened(wait_ms)
     try:
         table = Table(file)
     except FileDamaged:
-        if not _is_from_earlier_boot(file):
+        if not (may_create and _is_from_earlier_boot(file)):
             raise
         _set_aside(file, remaining_ms(until_s))
-        file = MappedFile(path, remaining_ms(until_s), allow_other_users=allow_other_users)
+        file = opened(remaining_ms(until_s))
         table = Table(file)
     if _is_from_earlier_boot(file):
         os.pwrite(file.fd, _BOOT_ID, _BOOT_ID_AT)

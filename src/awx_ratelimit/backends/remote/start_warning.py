@@ -4,12 +4,18 @@ import logging
 
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.documentation import page
+from awx_ratelimit.runtime.looking import is_looking
 
 _log = logging.getLogger("awx_ratelimit")
 
 
 def warn_of_start(error: BackendUnavailable) -> None:
-    """Log `error`, and what happens to requests until the server answers. The backend does not know its guard."""
+    """Log `error`, and what happens to requests until the server answers. The backend does not know its guard.
+
+    Code that only looks gets the error itself, and has no guard.
+    """
+    if is_looking():
+        return
     _log.warning(
         "no decision yet: %s. Until it answers, a backend that was opened from a URL decides by on_outage, which is "
         "'local' by default: each process applies its share of each limit. A backend without a guard raises "

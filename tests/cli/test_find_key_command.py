@@ -90,8 +90,8 @@ def test_key_as_argument(keys: Run, service: KeyService) -> None:
 @pytest.mark.parametrize(
     ("shown", "error"),
     [
-        ("awx_...zzzz", "no key of this store is shown so"),
-        ("key_0123456789abcdef", "no key of this store is shown so"),
+        ("awx_...zzzz", "no key of this store looks like that"),
+        ("key_0123456789abcdef", "no key of this store looks like that"),
         ("awx_", "key: not what is shown of a key; expected the masked form of a key, such as awx_...x4f2, or the id"),
         ("awx_...", "key: not what is shown of a key"),
     ],

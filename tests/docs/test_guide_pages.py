@@ -206,8 +206,8 @@ def test_stored_keys_in_tests(tmp_path: Path) -> None:
     section = text_of("docs/testing.md").split("## An app with stored keys")[1].split("\n## ")[0]
     conftest, program, tests = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     (tmp_path / "conftest.py").write_text(conftest)
-    (tmp_path / "app.py").write_text(f"import os\n{program}")
-    (tmp_path / "test_app.py").write_text(f"from app import app, keys\n{tests}")
+    (tmp_path / "shop.py").write_text(program)
+    (tmp_path / "test_shop.py").write_text(f"from shop import keys, shop\n{tests}")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "."]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
 

@@ -37,7 +37,8 @@ Limits = Annotated[
 ]
 Times = Annotated[float | None, typer.Option(help="Multiply all limits by this number, such as 2.")]
 Until = Annotated[
-    datetime, typer.Option(formats=list(TIME_FORMATS), help="End of the limits, in UTC: 2030-06-09 or a time.")
+    datetime,
+    typer.Option(formats=list(TIME_FORMATS), help="When the limits end, in UTC: a date such as 2030-06-09, or a time."),
 ]
 MaxKeys = Annotated[int, typer.Argument(metavar="NUMBER", help="Maximum number of keys.")]
 Actor = Annotated[str | None, typer.Option(help="Name for the audit trail. Default: your user name.")]
@@ -68,7 +69,7 @@ def plan(
 def max_keys(
     account: AccountId, number: MaxKeys, *, database: Database, actor: Actor = None, json: Json = False
 ) -> None:
-    """Change how many keys an account may have at once."""
+    """Change the maximum number of keys of an account."""
     with open_service(database) as service:
         existing_account(service, account)
         changed = service.accounts.set_max_keys(account, number, actor=actor_name(actor))
@@ -87,7 +88,7 @@ def override(
     actor: Actor = None,
     json: Json = False,
 ) -> None:
-    """Give an account other limits until a time. They end by themselves; then its own limits apply again."""
+    """Give an account temporary limits. When they end, its own limits apply again."""
     if (limits is None) is (times is None):
         raise InvalidKeyRequest("got both or none of them", remedy="expected limits or --times", field="limits")
     overrides = {"times": _whole(times)} if limits is None else parsed_overrides(limits)

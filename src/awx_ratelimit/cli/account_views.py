@@ -43,10 +43,10 @@ class Status(StrEnum):
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="ID of the account.")]
 PageNum = Annotated[int, typer.Option("--page", help="Page of the list, from 1.")]
 PageSize = Annotated[int, typer.Option(help="Lines per page, up to 100.")]
-Prefix = Annotated[str | None, typer.Option(help="Beginning of the ID.")]
+Prefix = Annotated[str | None, typer.Option(help="List only accounts whose ID begins with this.")]
 OfPlan = Annotated[str | None, typer.Option("--plan", help="List only accounts with this plan.")]
 OfStatus = Annotated[Status | None, typer.Option(help="List only accounts with this status.")]
-OrderBy = Annotated[Order, typer.Option(help="Order of the accounts. By requests and refusals, most first.")]
+OrderBy = Annotated[Order, typer.Option(help="Order of the accounts. By requests and refusals, highest first.")]
 OfAccount = Annotated[str | None, typer.Option("--account", help="List only this account. Default: all accounts.")]
 Action = Annotated[str | None, typer.Option(help="List only this action, such as account.suspended.")]
 Before = Annotated[int | None, typer.Option(help="List only events before the one with this number.")]
@@ -67,7 +67,7 @@ def list_accounts(
     page_size: PageSize = 50,
     json: Json = False,
 ) -> None:
-    """List accounts with their requests: in the last 30 days, or in at most 31 days or 48 hours of your choice."""
+    """List accounts and their requests, by default of the last 30 days. A range has at most 31 days or 48 hours."""
     asked: dict[str, Any] = {"prefix": prefix, "plan": plan, "order": order.value, "by": by.value}
     asked |= {"status": None if status is None else status.value, "page_num": page, "page_size": page_size}
     times = range_of(from_, to)
@@ -85,7 +85,7 @@ def list_accounts(
 
 
 def show(account: AccountId, *, database: Database, plans: Plans = None, json: Json = False) -> None:
-    """Print one account with its newest keys and its use in the last 30 days. --plans adds its limits."""
+    """Print an account, its newest keys and its usage of the last 30 days. With --plans, print its limits too."""
     table = None if plans is None else plan_source(plans).table
     with open_service(database) as service:
         found = existing_account(service, account)
@@ -119,7 +119,7 @@ def audit(
     page_size: PageSize = 20,
     json: Json = False,
 ) -> None:
-    """Print what was changed, by whom, newest first."""
+    """Print the audit trail: who changed what, newest first."""
     with open_service(database) as service:
         if account is not None:
             existing_account(service, account)
@@ -137,7 +137,7 @@ def audit(
 def shadow_refusals(
     *, database: Database, from_: From = None, to: To = None, by: ByPeriod = By.day, json: Json = False
 ) -> None:
-    """Print what limits in shadow would have refused, by limit and by account: in the last 30 days, or as for list."""
+    """Print what limits in shadow would have refused, by limit and by account, by default in the last 30 days."""
     times = range_of(from_, to)
     with open_service(database) as service:
         found = service.operator.shadow_refusals(by=by.value, **times)

@@ -24,8 +24,7 @@ StoreOfCallers = Annotated[
     str | None,
     typer.Option(
         envvar="AWX_DATABASE",
-        help="Key store. The subject may then be the ID of a key, and its account has the plan and the limits that "
-        "are stored.",
+        help="Key store. The subject may then be the ID of a key, and the plan and limits are those of its account.",
     ),
 ]
 
@@ -40,9 +39,9 @@ def _checked(subject: str) -> str:
 Subject = Annotated[
     str,
     typer.Argument(
-        help="Subject that your app gives the caller: the ID of a stored key, address:192.0.2.1 of a client without a "
-        "key, or what your identifier returns. '-' reads a whole key from standard input, or asks for it. A key is "
-        "never an argument.",
+        help="Subject of the caller, as your app names it: the ID of a stored key, address:192.0.2.1 for a client "
+        "without a key, or what your `identify` returns. '-' reads a whole key from standard input, or asks for it. "
+        "Never pass a key itself.",
         callback=_checked,
     ),
 ]

@@ -50,7 +50,7 @@ class AccountOptions:
 
     backend: Backend = None
     plan: Annotated[
-        str | None, typer.Option(help="Name of the plan. Default: the one that is known, or the table's default plan.")
+        str | None, typer.Option(help="Name of the plan. Default: the known one, or the default plan of the table.")
     ] = None
     plans: Annotated[
         str | None,
@@ -77,7 +77,7 @@ class SubjectOptions(AccountOptions):
     ] = None
     no_account: Annotated[
         bool,
-        typer.Option("--no-account", help="The subject has no account. What it has for itself alone is printed first."),
+        typer.Option("--no-account", help="The subject has no account. Its own account limits are printed first."),
     ] = False
 
 
@@ -85,10 +85,10 @@ class SubjectOptions(AccountOptions):
 def subject_usage(subject: Subject, options: SubjectOptions) -> None:
     """Print the current usage of a subject. This does not count as a request. `usage SUBJECT` means the same.
 
-    With --account, print first what all keys of its account have used of the limits that they share. With --no-account,
-    print first what the subject has used of these limits for itself alone, because its key belongs to no account. With
-    --database, the subject may be the ID of a key, and the limits are those that its account has in the key store.
-    A line on stderr says so if the subject uses nothing now.
+    With --account, the limits that all keys of the account share come first. With --no-account, the subject belongs to
+    no account, and what it uses of such limits by itself comes first. With --database, the subject may be the ID of a
+    key, and the limits are those of its account in the key store. If the subject uses nothing now, a line on stderr
+    says so.
     """
     if options.account is not None and options.no_account:
         raise typer.BadParameter("expected one of --account and --no-account, got both", param_hint="--account")
@@ -114,8 +114,8 @@ def subject_usage(subject: Subject, options: SubjectOptions) -> None:
 def account_usage(account: AccountId, options: AccountOptions) -> None:
     """Print the current usage of the limits that all keys of an account share. This does not count as a request.
 
-    With --database, the limits are those that the account has in the key store. A line on stderr says so if its plan
-    has no such limits, or if nothing of them is used now.
+    With --database, the limits are those of the account in the key store. If its plan has no such limits, or if none of
+    them is used now, a line on stderr says so.
     """
     table, gate = plan_source(options.plans)
     plan = table.resolve(account_of(account, options.plan, database=options.database, gate=gate))

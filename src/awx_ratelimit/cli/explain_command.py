@@ -21,7 +21,7 @@ from awx_ratelimit.http.message import Request
 from awx_ratelimit.keys.validation import refuse_key
 
 Method = Annotated[str, typer.Argument(help="Method of the request, such as GET.")]
-PathAndQuery = Annotated[str, typer.Argument(metavar="PATH", help="Path of the request, also with a query.")]
+PathAndQuery = Annotated[str, typer.Argument(metavar="PATH", help="Path of the request. It may have a query.")]
 _NO_ADDRESS: Final = f"{ADDRESS_PREFIX}{UNIX}"
 
 
@@ -34,7 +34,7 @@ class ExplainOptions:
         typer.Option(envvar="AWX_APP", help="App, middleware or gate, as module:attribute. Its module is imported."),
     ]
     key_id: Annotated[str | None, typer.Option(help="ID of a stored key: explain a request with this key.")] = None
-    subject: Annotated[str | None, typer.Option(help="Subject of the caller, as your app gives it.")] = None
+    subject: Annotated[str | None, typer.Option(help="Subject of the caller, as your app names it.")] = None
     account: Annotated[str | None, typer.Option(help="Account of the subject, or of the key.")] = None
     plan: Annotated[
         str | None,
@@ -43,10 +43,10 @@ class ExplainOptions:
     key: Annotated[
         str | None,
         typer.Option(
-            metavar="-", help="'-' reads the key from standard input, or asks for it. It is never an argument."
+            metavar="-", help="'-' reads the key from standard input, or asks for it. Never pass a key itself."
         ),
     ] = None
-    address: Annotated[str | None, typer.Option(help="Address that sends the request, such as 192.0.2.1.")] = None
+    address: Annotated[str | None, typer.Option(help="Address of the client, such as 192.0.2.1.")] = None
     json: Json = False
 
     def check(self) -> None:
@@ -78,8 +78,8 @@ class ExplainOptions:
 def explain(method: Method, path: PathAndQuery, options: ExplainOptions) -> None:
     """Print which rule and limits apply to a request, how they stand, and what would refuse it.
 
-    Nothing is charged. Name the caller by --key-id, by --subject, or by --key -; without them, explain a request
-    without a key. Apps that limit clients by their address need --address.
+    Nothing is charged. Name the caller with --key-id, --subject or `--key -`; otherwise the request has no key. Apps
+    that limit clients by their address need --address.
     """
     options.check()
     gate = gate_of(options.app)

@@ -17,15 +17,15 @@ ShownKey = Annotated[
     typer.Argument(
         metavar="SHOWN",
         help="What a log or the console shows: awx_...x4f2, ...x4f2, or the ID of a key. '-' reads a whole key from "
-        "standard input, or asks for it. A key is never an argument.",
+        "standard input, or asks for it. Never pass a key itself.",
     ),
 ]
 
 
 def find(shown: ShownKey, *, database: Database, json: Json = False) -> None:
-    """Find the account of a key that a log or the console shows, also of a revoked key.
+    """Find the account of a key that a log or the console shows, even if the key is revoked.
 
-    Several keys may be shown alike. The exit status is 2 if there is none.
+    Several keys may look the same when they are masked. The exit status is 2 if there is none.
     """
     found: tuple[TracedKey, ...]
     with open_service(database) as service:
@@ -36,7 +36,7 @@ def find(shown: ShownKey, *, database: Database, json: Json = False) -> None:
             refuse_key_argument(shown, "SHOWN")
             found = service.operator.keys.shown_as(shown)
     if not found:
-        raise KeyNotFound("no key of this store is shown so", remedy="check --database, and that it is a key of yours")
+        raise KeyNotFound("no key of this store looks like that", remedy="check --database, and that the key is yours")
     if json:
         output.print_json({"data": [_traced_fields(one) for one in found]})
         return

@@ -44,45 +44,43 @@ _ALL_PROFILES: Final = ", ".join((*PROFILES, SOAK))
 class LoadTestOptions:
     """The options as Typer parses them. Those named like a field of RunConfig become that field."""
 
-    url: Annotated[str, typer.Argument(help="The gateway: http://host:port, with an optional path prefix.")]
-    plan: Annotated[str | None, typer.Option(help="The plan of the keys, by its name in --plans.")] = None
+    url: Annotated[str, typer.Argument(help="Base URL of the gateway: http://host:port, with an optional path prefix.")]
+    plan: Annotated[str | None, typer.Option(help="Plan of the keys, as named in --plans.")] = None
     plans: Annotated[
-        Path | None, typer.Option(envvar="AWX_PLANS", help="A plans.toml file. Default: the built-in plans.")
+        Path | None, typer.Option(envvar="AWX_PLANS", help="Plan table (TOML). Default: the built-in plans.")
     ] = None
-    rate: Annotated[list[str] | None, typer.Option(help="Without --plan: a rate, such as 60/minute. Repeatable.")] = (
-        None
-    )
-    burst: Annotated[int | None, typer.Option(help="The burst of every --rate and --account-rate.")] = None
-    slots: Annotated[int | None, typer.Option(help="Without --plan: the number of concurrent requests.")] = None
+    rate: Annotated[list[str] | None, typer.Option(help="Without --plan: rate, such as 60/minute. Repeatable.")] = None
+    burst: Annotated[int | None, typer.Option(help="Burst of every --rate and --account-rate.")] = None
+    slots: Annotated[int | None, typer.Option(help="Without --plan: number of concurrent requests.")] = None
     account_rate: Annotated[
         list[str] | None,
-        typer.Option(help="Without --plan: a rate that all keys share, such as 1000/month. Repeatable."),
+        typer.Option(help="Without --plan: rate that all keys share, such as 1000/month. Repeatable."),
     ] = None
     account_slots: Annotated[
-        int | None, typer.Option(help="Without --plan: the number of concurrent requests of all keys together.")
+        int | None, typer.Option(help="Without --plan: number of concurrent requests of all keys together.")
     ] = None
     same_account: Annotated[
-        bool, typer.Option(help="All keys belong to one account. Audit the limits that they share, too.")
+        bool, typer.Option(help="All keys belong to one account. Also audit the limits that they share.")
     ] = False
-    key: Annotated[list[str] | None, typer.Option(help="An idle key. AWX_LOADTEST_KEY and --keys are safer.")] = None
-    keys: Annotated[Path | None, typer.Option(help="A file of idle keys, one per line. Isolation needs two.")] = None
-    path: Annotated[str, typer.Option(help="The path of the requests.")] = "/"
-    method: Annotated[str, typer.Option(help="The HTTP method of the requests.")] = "GET"
-    cost: Annotated[int, typer.Option(min=1, help="The cost that the gateway charges for a request.")] = 1
-    stream_path: Annotated[str | None, typer.Option(help="The path of a response that lasts a second or more.")] = None
-    websocket_path: Annotated[str | None, typer.Option(help="The path of a WebSocket.")] = None
-    key_header: Annotated[str, typer.Option(help="The header that carries the key.")] = "X-API-Key"
-    key_form: Annotated[str, typer.Option(help="The value of that header, such as 'Bearer {key}'.")] = "{key}"
-    refused_status: Annotated[int, typer.Option(help="The HTTP status that means 'refused'.")] = REFUSED_STATUS
+    key: Annotated[list[str] | None, typer.Option(help="Idle key. AWX_LOADTEST_KEY and --keys are safer.")] = None
+    keys: Annotated[Path | None, typer.Option(help="File of idle keys, one per line. Isolation needs two.")] = None
+    path: Annotated[str, typer.Option(help="Path of the requests.")] = "/"
+    method: Annotated[str, typer.Option(help="HTTP method of the requests.")] = "GET"
+    cost: Annotated[int, typer.Option(min=1, help="Cost that the gateway charges for a request.")] = 1
+    stream_path: Annotated[str | None, typer.Option(help="Path of a stream that lasts a second or more.")] = None
+    websocket_path: Annotated[str | None, typer.Option(help="Path of a WebSocket.")] = None
+    key_header: Annotated[str, typer.Option(help="Header that carries the key.")] = "X-API-Key"
+    key_form: Annotated[str, typer.Option(help="Value of that header, such as 'Bearer {key}'.")] = "{key}"
+    refused_status: Annotated[int, typer.Option(help="HTTP status that means 'refused'.")] = REFUSED_STATUS
     profiles: Annotated[str | None, typer.Option(help=f"Comma-separated profiles: {_ALL_PROFILES}.")] = None
-    seconds: Annotated[int, typer.Option(min=1, help="Maximum duration.")] = 300
+    seconds: Annotated[int, typer.Option(min=1, help="Maximum duration in seconds.")] = 300
     requests: Annotated[int, typer.Option(min=1, help="Maximum number of requests.")] = 20_000
-    timeout_ms: Annotated[int, typer.Option(min=1, help="Time-out of a request.")] = 5_000
-    users: Annotated[int, typer.Option(min=1, help="Number of clients in profiles with several clients.")] = 10
+    timeout_ms: Annotated[int, typer.Option(min=1, help="Timeout of a request in milliseconds.")] = 5_000
+    users: Annotated[int, typer.Option(min=1, help="Number of clients in profiles that use several.")] = 10
     workers: Annotated[int, typer.Option(min=0, help="Number of Locust worker processes.")] = 0
     remote: Annotated[bool, typer.Option(help="Wait for workers on other machines (loadtest-worker).")] = False
     bind: Annotated[
-        str | None, typer.Option(help="HOST:PORT for workers. Default: a free local port; with --remote 0.0.0.0:5557.")
+        str | None, typer.Option(help="HOST:PORT for workers. Default: a free local port; with --remote, 0.0.0.0:5557.")
     ] = None
     web: Annotated[str | None, typer.Option(help="Serve Locust's live web page at this HOST:PORT.")] = None
     json: Annotated[Path | None, typer.Option(help="Write a JSON report to this file.")] = None
@@ -173,8 +171,8 @@ loadtest.__signature__ = inspect.signature(LoadTestOptions)  # type: ignore[attr
 
 
 def loadtest_worker(
-    host: Annotated[str, typer.Argument(help="The machine that runs `loadtest --workers N --remote`.")],
-    port: Annotated[int, typer.Option(help="The port of that machine's --bind.")] = 5557,
+    host: Annotated[str, typer.Argument(help="Machine that runs `loadtest --workers N --remote`.")],
+    port: Annotated[int, typer.Option(help="Port of that machine's --bind.")] = 5557,
 ) -> int:
     """Send load for a run on another machine. AWX_LOADTEST_KEY or AWX_LOADTEST_KEYS must be the same on both."""
     return run_worker(host, port)

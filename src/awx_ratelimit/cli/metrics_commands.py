@@ -17,6 +17,6 @@ def _metrics() -> None:
 
 @metrics.command()
 def dashboard() -> None:
-    """Print the dashboard for Grafana: import it under Dashboards > New > Import."""
+    """Print the Grafana dashboard. Import it under Dashboards > New > Import."""
     text = (files("awx_ratelimit") / "observability/grafana_dashboard.json").read_text("utf-8")
     output.print_json(json.loads(text))

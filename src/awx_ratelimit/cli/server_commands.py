@@ -56,7 +56,7 @@ def _plans() -> None:
 
 @plans.command()
 def check(file: PlanFile, *, json: Json = False) -> None:
-    """Check a plan table and print all limits: of each key, of each account, and of the service."""
+    """Check a plan table, and print the limits of its plans, of their accounts and of the service."""
     table = PlanTable.from_toml(file)
     if json:
         service = table.service and plan_words.plan_fields(table.service)
@@ -86,7 +86,7 @@ def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None, dat
 def doctor(url: BackendUrl = None, *, json: Json = False) -> int:
     """Check a backend and print how to fix each problem. The exit status is 1 if something is wrong.
 
-    A file that no app has created yet is wrong: the name may be misspelled.
+    A file that no app has created yet counts as a problem, because its name may be misspelled.
     """
     findings = [_library(), *([] if url else [_NO_URL]), *examine(url or own_url())]
     if json:

@@ -81,19 +81,25 @@ usage = typer.Typer(
 usage.command(_SUBJECT)(current_usage.subject_usage)
 usage.command("account")(current_usage.account_usage)
 
-Key = Annotated[str | None, typer.Option(help="ID of a key of the account, also a revoked one. Default: all keys.")]
-From = Annotated[datetime | None, typer.Option("--from", formats=list(TIME_FORMATS), help="First day or hour, in UTC.")]
-To = Annotated[
-    datetime | None, typer.Option(formats=list(TIME_FORMATS), help="End, in UTC: the first day or hour after it.")
+Key = Annotated[str | None, typer.Option(help="ID of a key of the account, which may be revoked. Default: all keys.")]
+From = Annotated[
+    datetime | None, typer.Option("--from", formats=list(TIME_FORMATS), help="Start of the range, in UTC.")
 ]
-ByPeriod = Annotated[By, typer.Option(help="Hours are stored for 35 days.")]
+To = Annotated[
+    datetime | None,
+    typer.Option(formats=list(TIME_FORMATS), help="End of the range, in UTC: the first day or hour after it."),
+]
+ByPeriod = Annotated[By, typer.Option(help="Length of a period. Hours are kept for 35 days.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")]
 Since = Annotated[
-    datetime, typer.Option(formats=list(TIME_FORMATS), help="First hour, in UTC: what the last export printed.")
+    datetime,
+    typer.Option(
+        formats=list(TIME_FORMATS), help="First hour to export, in UTC: the one that the last export printed."
+    ),
 ]
-Source = Annotated[str, typer.Option(help="URI of your service: the source of the events.")]
+Source = Annotated[str, typer.Option(help="URI of your service, as the source of the events.")]
 EventType = Annotated[str, typer.Option("--type", help="Type of the events.")]
-GraceSeconds = Annotated[int, typer.Option(help="How long an hour stays open for late amounts.")]
+GraceSeconds = Annotated[int, typer.Option(help="How many seconds an hour stays open for late costs.")]
 Batch = Annotated[bool, typer.Option("--batch", help="Print one JSON array instead of JSON lines.")]
 Number = Annotated[int, typer.Option(help="Number of keys, up to 100.")]
 
@@ -175,7 +181,7 @@ def export(
 ) -> None:
     """Print what all accounts have used, as CloudEvents for a billing system. Exporting an hour again changes nothing.
 
-    One event for each hour, key and measure. The last line on stderr says with which --since to continue.
+    There is one event for each hour, key and measure. The last line on stderr names the --since of the next export.
     """
     from awx_ratelimit.keys import KeyService, UsageExport
 

@@ -38,7 +38,7 @@ def _paths() -> dict[str, Any]:
         "/api-keys": {
             "get": call("listApiKeys", "The account's keys, newest first", "ApiKeys", parameters=pages),
             "post": call(
-                "createApiKey", "Create a key; only this response contains it", "CreatedApiKey", 201, "NewApiKey",
+                "createApiKey", "Create a key. Only this response contains it", "CreatedApiKey", 201, "NewApiKey",
                 errors=_CREATES,
             ),
         },
@@ -51,12 +51,12 @@ def _paths() -> dict[str, Any]:
         "/api-keys/{id}/rotate": {
             "parameters": [_KEY],
             "post": call(
-                "rotateApiKey", "Create the successor of a key; the old key works until its grace period ends",
+                "rotateApiKey", "Create the successor of a key. The old key works until its grace period ends",
                 "CreatedApiKey", 201, "Rotation", required=False, errors=[*_OF_KEY, *_CREATES],
             ),
         },
         "/usage": {
-            "get": call("getUsage", "What the account and its keys now use of their limits", "Usage", parameters=pages),
+            "get": call("getUsage", "What the account and its keys use of their limits now", "Usage", parameters=pages),
         },
         "/usage/history": {"get": usage_history_call(_OF_KEY)},
     }  # fmt: skip

@@ -52,19 +52,19 @@ BY: Final = choice("hour", "day")
 
 SHOWN_KEY: Final[Mapping[str, Schema]] = {
     "id": says(KEY_ID, "The ID of the key."),
-    "name": says(TEXT, "The name that its owner has given it."),
-    "prefix": says(TEXT, "What lists and logs show of the key: its prefix and its last four characters."),
+    "name": says(TEXT, "The name that the owner gave the key."),
+    "prefix": says(TEXT, "The masked key, as lists and logs show it: its prefix and its last four characters."),
 }
 _CREATED_AT: Final = says(TIME, "When the key was created.")
 KEY: Final[Mapping[str, Schema]] = {
     **SHOWN_KEY,
     "created_at": _CREATED_AT,
-    "last_used_at": says(TIME_OR_NULL, "When a request last used the key, up to 10 seconds late. null: never."),
+    "last_used_at": says(TIME_OR_NULL, "When a request last used the key, accurate to 10 seconds. null: never."),
 }
 CREATED_KEY: Final[Mapping[str, Schema]] = {
     "id": SHOWN_KEY["id"],
     "name": SHOWN_KEY["name"],
-    "key": says(TEXT, "The key itself. No later reply has it, so store it now."),
+    "key": says(TEXT, "The key itself. It is shown only here, so store it now."),
     "prefix": SHOWN_KEY["prefix"],
     "created_at": _CREATED_AT,
     "last_used_at": says({"type": "null"}, "Always null: no request has used the key yet."),
@@ -77,11 +77,11 @@ SENT_NAME: Final = says(
     pattern=NAME_PATTERN,
 )
 EXPIRES_IN_DAYS: Final = says(
-    integer(1, MAX_DAYS), "The key is refused after so many days. Without it, it never expires."
+    integer(1, MAX_DAYS), "Number of days until the key expires. Without it, the key never expires."
 )
 GRACE: Final = says(
     integer(0, MAX_GRACE_SECONDS),
-    "How long the old key still works. 0: it is refused at once.",
+    "How long the old key keeps working. With 0, it stops at once.",
     default=GRACE_SECONDS,
 )
 LIMIT_USAGE: Final[Mapping[str, Schema]] = {
@@ -89,55 +89,59 @@ LIMIT_USAGE: Final[Mapping[str, Schema]] = {
     "measure": says(
         TEXT, "What it counts: `requests`, `concurrent-requests` for slots, or a measure such as `tokens`."
     ),
-    "capacity": says(COUNT, "The most that can be used at once: the burst of a rate, or the number of slots."),
-    "used": says(COUNT, "How much of the capacity is used. A limit that is overdrawn shows all of it."),
+    "capacity": says(
+        COUNT, "The largest amount that can be used at once: the burst of a rate, or the number of slots."
+    ),
+    "used": says(COUNT, "How much of the capacity is used, and never more than all of it."),
     "remaining": says(COUNT, "How much is left."),
-    "reset_seconds": says(COUNT, "After so many seconds without requests, all of it is left. 0 for slots."),
+    "reset_seconds": says(COUNT, "Seconds until the limit is full again if no request comes. 0 for slots."),
 }
 USAGE_PERIOD: Final[Mapping[str, Schema]] = {
     "begins_at": says(TIME, "When the hour or day begins."),
     "allowed": says(COUNT, "Requests that were allowed."),
     "refused": says(COUNT, "Requests that were refused."),
     "peak_concurrent": says(
-        COUNT, "The most requests of one key that were in progress at once. 0 without slots in its plan."
+        COUNT, "The largest number of requests of one key in progress at once. 0 if its plan has no slots."
     ),
-    "costs": says(COUNTS, "What the allowed requests have cost, by measure."),
+    "costs": says(COUNTS, "The cost of the allowed requests, by measure."),
     "refusals": says(COUNTS, "Refusals by limit. Several limits may refuse one request."),
     "last_used_at": says(TIME_OR_NULL, "The time of the last request. null: there was none."),
 }
 ACCOUNT: Final[Mapping[str, Schema]] = {
     "id": says(TEXT, "The ID of the account."),
-    "plan": says(TEXT_OR_NULL, "The name of its plan. null: the default of the plan table."),
-    "overrides": says(OBJECT_OR_NULL, f"Its own limits, {OVERRIDES_FORM}. null: none."),
+    "plan": says(TEXT_OR_NULL, "The name of the account's plan. null: the default plan of the plan table."),
+    "overrides": says(OBJECT_OR_NULL, f"Limits of this account alone, {OVERRIDES_FORM}. null: none."),
     "temporary_override": says(
         {"oneOf": [{"$ref": "#/components/schemas/TemporaryOverride"}, {"type": "null"}]},
-        "The limits that hold for a time. null: none do now.",
+        "The temporary limits. null: there are none at the moment.",
     ),
-    "status": says(choice(*STATUSES), "The keys of a suspended account are refused."),
-    "max_keys": says(COUNT, "How many keys the account may have."),
+    "status": says(choice(*STATUSES), "All keys of a suspended account are refused."),
+    "max_keys": says(COUNT, "The maximum number of keys of the account."),
     "created_at": says(TIME, "When the account was created."),
 }
 TEMPORARY: Final[Mapping[str, Schema]] = {
     "overrides": says(OBJECT, f'The limits, {OVERRIDES_FORM}, or `{{"times": 2}}`.'),
-    "until": says(TIME, "When they end."),
+    "until": says(TIME, "When the temporary limits end."),
 }
 LIMIT: Final[Mapping[str, Schema]] = {
     "name": LIMIT_USAGE["name"],
     "measure": LIMIT_USAGE["measure"],
-    "limit": says(COUNT, "The tokens that refill in a period, or the number of slots."),
-    "burst": says(COUNT, "The most that can be used at once."),
-    "shadow": says(FLAG, "Whether it is only reported, and refuses nothing."),
+    "limit": says(COUNT, "The number of tokens per period, or the number of slots."),
+    "burst": says(COUNT, "The largest amount that can be used at once."),
+    "shadow": says(FLAG, "Whether the limit is in shadow mode: it is evaluated and reported, and refuses nothing."),
 }
 EVENT: Final[Mapping[str, Schema]] = {
-    "number": says(COUNT, "Numbers grow with time. The parameter `before` takes one."),
-    "account_id": says(TEXT, "The account that it is about."),
-    "key_id": says(TEXT_OR_NULL, "The key that it is about. null: the account itself."),
+    "number": says(
+        COUNT, "The number of the event. Later events have larger numbers. Pass it as `before` to list older events."
+    ),
+    "account_id": says(TEXT, "The account that was changed, or whose key was."),
+    "key_id": says(TEXT_OR_NULL, "The key that was changed. null: the account itself."),
     "action": says(choice(*ACTIONS), "What was done."),
-    "actor": says(TEXT_OR_NULL, "Who did it: `operator:` and the `sub` of a token, for example. null: unknown."),
+    "actor": says(TEXT_OR_NULL, "Who did it, such as `operator:` and the `sub` of a token. null: unknown."),
     "at": says(TIME, "When it was done."),
     "details": says(OBJECT, "The values before and after, or what was created."),
 }
 TIMES_FACTOR: Final = says(
     {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMES},
-    "A multiple of all limits: 2 doubles them, 0.5 halves them.",
+    "The factor by which all limits are multiplied: 2 doubles them, 0.5 halves them.",
 )

@@ -10,11 +10,11 @@ from awx_ratelimit.management.openapi_examples import Example
 from awx_ratelimit.management.openapi_fields import BY, COUNT, FLAG, KEY_ID, SENT_TIME, TEXT, Schema, says
 
 _FROM_TEXT: Final = (
-    "The first day or hour, in UTC: `2025-06-01` or `2025-06-01T10:00:00Z`. It is rounded down to a whole period. "
-    "Without it, the reply begins 30 days before its end, or 24 hours with `by=hour`."
+    "The start of the range, in UTC: `2025-06-01` or `2025-06-01T10:00:00Z`, rounded down to a whole period. "
+    "Default: 30 days before the end, or 24 hours with `by=hour`."
 )
 _TO_TEXT: Final = (
-    "The end, in UTC: the first day or hour that is not in the reply. It is rounded up. Without it, the reply ends now."
+    "The end of the range, in UTC: the first day or hour after it, rounded up to a whole period. Default: now."
 )
 #: The parameters that choose the time of a report.
 TIMES: Final[Mapping[str, Schema]] = {
@@ -81,12 +81,12 @@ def call(
 
 def usage_history_call(errors: Sequence[str]) -> dict[str, Any]:
     """Return the call of the usage history."""
-    summary = "What the account, or one of its keys, has used in each hour or day, oldest first"
+    summary = "What the account or one of its keys has used, by hour or day, oldest first"
     form = says(
         fields.choice("json", "csv"),
-        "The form of the reply. Without it, the header `Accept` decides, and JSON is the default.",
+        "The format of the response. By default, the header `Accept` decides; if it names neither, it is JSON.",
     )
-    key = says(KEY_ID, "The ID of one key, also of a revoked one. Without it, all keys count together.")
+    key = says(KEY_ID, "The ID of one key, which may be revoked. Without it, the response covers all keys together.")
     parameters = queries({"key": key, **TIMES, "format": form, **optional_pages("all periods")})
     described = call("getUsageHistory", summary, "UsageHistory", errors=errors, parameters=parameters)
     described["responses"]["200"]["content"]["text/csv"] = {"schema": TEXT}
@@ -95,13 +95,13 @@ def usage_history_call(errors: Sequence[str]) -> dict[str, Any]:
 
 def usage_schemas() -> dict[str, Schema]:
     """Return the schemas of keys and what they use."""
-    limits = "Its limits, each as it stands now."
+    limits = "The limits of the key and their current state."
     shared = says(
-        reference("AccountUsage"), "What all keys of the account use together. It is absent if they share no limit."
+        reference("AccountUsage"), "What all keys of the account use together. It is absent if they share no limits."
     )
     key_usage = {
         **fields.SHOWN_KEY,
-        "plan": says(TEXT, "The name of its plan."),
+        "plan": says(TEXT, "The name of the plan of the key's account."),
         "limits": array_of("LimitUsage", limits),
     }
     history = {
@@ -112,7 +112,7 @@ def usage_schemas() -> dict[str, Schema]:
     return {
         "ApiKey": object_of(fields.KEY),
         "Usage": list_of("KeyUsage", "The keys, newest first.", account=shared),
-        "AccountUsage": object_of({"limits": array_of("LimitUsage", "The limits that its keys share.")}),
+        "AccountUsage": object_of({"limits": array_of("LimitUsage", "The limits that all keys of the account share.")}),
         "KeyUsage": object_of(key_usage),
         "LimitUsage": object_of(fields.LIMIT_USAGE),
         "UsageHistory": object_of(history, *_PAGE_FIELDS),
@@ -142,18 +142,18 @@ def queries(schemas: Mapping[str, Schema], *required: str) -> list[Schema]:
 def pages() -> dict[str, Schema]:
     """Return the parameters that choose a page of a list that always has pages."""
     return {
-        "page_num": says(fields.integer(1, 1_000_000), "The number of the page.", default=1),
-        "page_size": says(fields.integer(1, MAX_PAGE_SIZE), "How many items a page has at most.", default=20),
+        "page_num": says(fields.integer(1, 1_000_000), "The page number, from 1.", default=1),
+        "page_size": says(fields.integer(1, MAX_PAGE_SIZE), "The maximum number of items per page.", default=20),
     }
 
 
 def optional_pages(everything: str) -> dict[str, Schema]:
     """Return the parameters that choose a page of a list that is whole without them."""
-    alone = f"Without `page_num` and `page_size`, the reply has {everything}, and neither `total` nor `has_more`."
+    alone = f"Without `page_num` and `page_size`, the response has {everything}, and neither `total` nor `has_more`."
     return {
-        "page_num": says(fields.integer(1, 1_000_000), f"The number of the page. {alone}"),
+        "page_num": says(fields.integer(1, 1_000_000), f"The page number, from 1. {alone}"),
         "page_size": says(
-            fields.integer(1, MAX_PAGE_SIZE), "How many items a page has at most: 20 if only `page_num` is sent."
+            fields.integer(1, MAX_PAGE_SIZE), "The maximum number of items per page. 20 if only `page_num` is sent."
         ),
     }
 

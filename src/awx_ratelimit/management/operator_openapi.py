@@ -35,30 +35,36 @@ _ACCOUNT: Final[Schema] = {
     "description": "The ID of an account, with `~0` for `~` and `~1` for `/`. A dot at its beginning is `~2`.",
     "schema": _SEGMENT,
 }
-_KEY: Final = says(KEY_ID, "The ID of one key, also of a revoked one. Without it, all keys count together.")
+_KEY: Final = says(
+    KEY_ID, "The ID of one key, which may be revoked. Without it, the response covers all keys together."
+)
 _OF_ALL_TIMES: Final = {
     **TIMES,
-    "from": says(TIMES["from"], f"{TIMES['from']['description']} It is at most 31 days, or 48 hours, before the end."),
+    "from": says(
+        TIMES["from"], f"{TIMES['from']['description']} At most 31 days, or 48 hours with `by=hour`, before the end."
+    ),
 }
 _FILTERS: Final = {
-    "prefix": says(_ACCOUNT_ID, "The beginning of the IDs."),
-    "plan": says({"type": "string", "pattern": PLAN_PATTERN}, "The name of their plan."),
-    "status": says(choice(*STATUSES), "Their status."),
+    "prefix": says(_ACCOUNT_ID, "Return only accounts whose ID begins with this text."),
+    "plan": says({"type": "string", "pattern": PLAN_PATTERN}, "Return only accounts with this plan."),
+    "status": says(choice(*STATUSES), "Return only accounts with this status."),
     "order": says(
         choice(*ORDERS),
-        "By ID, or by requests or refusals in the time, most first. The last two list only accounts with requests.",
+        "Sort by ID, or by requests or refusals, highest first. The last two leave out accounts without requests.",
         default="id",
     ),
 }
 _EVENTS: Final = {
-    "account": says(_ACCOUNT_ID, "The ID of an account."),
-    "action": says(choice(*ACTIONS), "What was done."),
-    "before": says(integer(1, 999_999_999), "The number of an event: only older ones."),
+    "account": says(_ACCOUNT_ID, "Return only events of the account with this ID."),
+    "action": says(choice(*ACTIONS), "Return only events with this action."),
+    "before": says(integer(1, 999_999_999), "Return only events before the one with this number."),
 }
 _ASKED: Final = {
     "path": says(TEXT | {"pattern": "^/[a-z0-9/_-]{0,200}$"}, "The path of the request, which begins with a slash."),
-    "method": says(choice("GET", "POST", "PUT", "PATCH", "DELETE"), "Its method.", default="GET"),
-    "key": says(KEY_ID, "The ID of its key, never the key itself. Without it, the request has no key."),
+    "method": says(choice("GET", "POST", "PUT", "PATCH", "DELETE"), "The method of the request.", default="GET"),
+    "key": says(
+        KEY_ID, "The ID of the key that the request has, never the key itself. Without it, the request has no key."
+    ),
     "address": says(
         TEXT | {"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
         "The IP address of the client that sends it. Without it, the client has no address.",
@@ -72,7 +78,7 @@ def document(base: str, plans: Sequence[str], has_gate: bool) -> dict[str, Any]:
     """Return the document of an API whose paths begin with `base`. `plans` are the names of the plans."""
     paths, schemas = _paths(), _schemas(plans)
     if has_gate:
-        summary = "What the gate would do with a request now; it charges nothing"
+        summary = "What the gate would do with a request now. Nothing is charged"
         parameters = queries(_ASKED, "path")
         paths["/explain"] = {"get": call("explain", summary, "Explanation", errors=_OF_KEY, parameters=parameters)}
         schemas |= explanation_schemas()
@@ -82,7 +88,12 @@ def document(base: str, plans: Sequence[str], has_gate: bool) -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     of_all = queries(
-        {**_OF_ALL_TIMES, "number": says(integer(1, MAX_PAGE_SIZE), "How many limits and accounts.", default=20)}
+        {
+            **_OF_ALL_TIMES,
+            "number": says(
+                integer(1, MAX_PAGE_SIZE), "The maximum number of limits and of accounts in the response.", default=20
+            ),
+        }
     )
     shadows = queries({"key": _KEY, **TIMES})
 
@@ -93,19 +104,19 @@ def _paths() -> dict[str, Any]:
         "": {"get": one("getAccount", "One account with its limits and keys", "AccountDetails",
                         parameters=queries(pages())),
              "patch": one("changeAccount", "Change the fields that you send, in one step", body="Changes")},
-        "/override": {"put": one("setOverride", "Set limits that end by themselves", body="Override"),
+        "/override": {"put": one("setOverride", "Set temporary limits, which end by themselves", body="Override"),
                       "delete": one("endOverride", "End the temporary limits now", None, status=204)},
         "/suspend": {"post": one("suspendAccount", "Refuse all keys of the account", body="Nothing", required=False,
                                  is_limited=False)},
-        "/resume": {"post": one("resumeAccount", "Accept its keys again", body="Nothing", required=False)},
-        "/usage": {"get": one("getUsage", "What the account and its keys now use of their limits", "Usage",
+        "/resume": {"post": one("resumeAccount", "Accept the account's keys again", body="Nothing", required=False)},
+        "/usage": {"get": one("getUsage", "What the account and its keys use of their limits now", "Usage",
                               parameters=queries(pages()))},
         "/usage/history": {"get": usage_history_call(_OF_ACCOUNT)},
         "/shadow-refusals": {"get": one("getShadowRefusals", "What limits in shadow would have refused", "Shadows",
                                         parameters=shadows)},
     }  # fmt: skip
     return {
-        "/accounts": {"get": call("listAccounts", "Accounts, with their requests in a period of time", "Accounts",
+        "/accounts": {"get": call("listAccounts", "Accounts, and their requests in a range of time", "Accounts",
                                   parameters=queries({**_FILTERS, **_OF_ALL_TIMES, **pages()}))},
         **{f"/accounts/{{id}}{path}": {"parameters": [_ACCOUNT], **calls} for path, calls in paths.items()},
         "/shadow-refusals": {"get": call("getAllShadowRefusals",
@@ -124,28 +135,34 @@ def _schemas(plans: Sequence[str]) -> dict[str, Schema]:
         "to": says(TIME, "When the last period ends."),
     }
     requests = {
-        "allowed": says(COUNT, "Its allowed requests in this time."),
-        "refused": says(COUNT, "Its refused requests in this time."),
+        "allowed": says(COUNT, "The number of its allowed requests in this range."),
+        "refused": says(COUNT, "The number of its refused requests in this range."),
     }
     changes = {
-        "plan": says({"enum": [*plans, None]}, "The name of its new plan. null: the default of the plan table."),
-        "overrides": says(fields.OBJECT_OR_NULL, f"Its own limits, {fields.OVERRIDES_FORM}. null: none."),
-        "max_keys": says(integer(0, 1_000_000), "How many keys it may have. It keeps those that it has."),
+        "plan": says(
+            {"enum": [*plans, None]}, "The name of the new plan. null restores the default plan of the plan table."
+        ),
+        "overrides": says(
+            fields.OBJECT_OR_NULL, f"Limits of this account alone, {fields.OVERRIDES_FORM}. null removes them."
+        ),
+        "max_keys": says(integer(0, 1_000_000), "The maximum number of keys. Existing keys are kept."),
     }
     sent = {
-        "overrides": says(fields.TEMPORARY["overrides"], "The limits. Send either these or `times`.", minProperties=1),
+        "overrides": says(
+            fields.TEMPORARY["overrides"], "The temporary limits. Send either these or `times`.", minProperties=1
+        ),
         "times": fields.TIMES_FACTOR,
-        "until": says(fields.SENT_TIME, "When they end: a date or a time in UTC, in the next 3,650 days."),
+        "until": says(fields.SENT_TIME, "When the limits end: a date or a time in UTC, at most 3,650 days from now."),
     }
     details = {
         "limits": says(
             limits,
-            "What applies to each key, and with `account.` to all of them. null: the table does not have its plan.",
+            "The limits of each key, and with `account.` those of all keys together. null: the table lacks its plan.",
         ),
         "keys": says(reference("ApiKeys"), "A page of its keys."),
     }
     shadows = says(COUNTS, "How many allowed requests each limit would have refused.")
-    number = says(COUNT, "How often limits in shadow would have refused its requests.")
+    number = says(COUNT, "How many times limits in shadow would have refused its requests.")
     return {
         **usage_schemas(),
         "Account": object_of(fields.ACCOUNT),
@@ -162,7 +179,11 @@ def _schemas(plans: Sequence[str]) -> dict[str, Schema]:
         "Shadows": object_of({"limits": shadows}),
         "ShadowsOfAccount": object_of({"id": fields.ACCOUNT["id"], "number": number, "limits": shadows}),
         "AllShadows": object_of(
-            {**times, "limits": shadows, "accounts": array_of("ShadowsOfAccount", "Those with most of them, first.")}
+            {
+                **times,
+                "limits": shadows,
+                "accounts": array_of("ShadowsOfAccount", "The accounts with the most of them first."),
+            }
         ),
         "Event": object_of(fields.EVENT),
         "Events": list_of("Event", "The events, newest first."),

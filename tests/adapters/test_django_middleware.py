@@ -353,7 +353,7 @@ def test_user_without_authentication(backend: MemoryBackend) -> None:
             r"AWX_RATELIMIT: listeners\[0\]: expected a function that takes a Decision",
         ),
         ({"keys": {}, "listeners": print}, "AWX_RATELIMIT: listeners: expected a list"),
-        ({"gate": 5, "plans": [PLAN]}, "AWX_RATELIMIT: gate: expected it alone, got also plans"),
+        ({"gate": 5, "plans": [PLAN]}, "AWX_RATELIMIT: gate: expected no other options beside it, got plans"),
     ],
 )
 def test_wrong_settings(configured: Any, error: str) -> None:

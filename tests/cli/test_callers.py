@@ -301,7 +301,7 @@ def test_whole_key_of_an_own_identifier(run: Run, url: str, named: Named) -> Non
     assert [one["capacity"] for one in looked_up.json["limits"]] == [90, 40]
     assert found.json["subject"] == "bob"
     assert nobody.err.startswith(
-        "error: the app identifies nobody by the key in X-API-Key; name the subject of the caller instead of '-'"
+        "error: the app does not identify anyone by the key in X-API-Key; name the subject of the caller instead of '-'"
     )
     assert broken.err.startswith(
         "error: the identifier of the app raised a LookupError for a request to / with the key"

@@ -401,7 +401,7 @@ def test_static_keys_without_an_account(caplog: pytest.LogCaptureFixture, plan: 
         )
 
     assert [record.getMessage() for record in caplog.records] == [
-        "keys without an account have the limits `account` of the plan 'p' each for itself alone; write "
+        "each key without an account has the `account` limits of the plan 'p' to itself; write "
         "Caller('ada', 'p', account='acme') for each key: see docs/organisations.md#in-an-app"
     ][:keys]
 

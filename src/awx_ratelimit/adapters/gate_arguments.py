@@ -202,4 +202,4 @@ def check_only_gate(**others: Any) -> None:
         remedy = "give these to the gate instead"
         if given == ["listeners"]:
             remedy = "give them to the limiter of the gate: AsyncLimiter(backend, listeners=[...])"
-        raise TypeError(f"gate: expected it alone, got also {', '.join(given)}; {remedy}")
+        raise TypeError(f"gate: expected no other options beside it, got {', '.join(given)}; {remedy}")

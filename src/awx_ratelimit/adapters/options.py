@@ -102,7 +102,7 @@ def nested_call(request: Any, attribute: str) -> Iterator[None]:
     depth = request.get(_DEPTH, 0)
     if depth >= _MAX_DEPTH:
         raise RuntimeError(
-            "RateLimitMiddleware is around the app that it is set on, so they call each other without end; "
+            "RateLimitMiddleware wraps the app that it is set on, so the two call each other endlessly; "
             f"write app.{attribute} = RateLimitMiddleware(app.{attribute}, gate=gate)"
         )
     request[_DEPTH] = depth + 1

@@ -147,7 +147,8 @@ def _caller_with_key(gate: AnyGate, key: str) -> Caller:
         ) from None
     if found is None:
         raise KeyNotFound(
-            "the app identifies nobody by the key in X-API-Key", remedy="name the subject of the caller instead of '-'"
+            "the app does not identify anyone by the key in X-API-Key",
+            remedy="name the subject of the caller instead of '-'",
         )
     return found
 

@@ -29,7 +29,7 @@ def warn_of_plans(
     shared = sorted({plan.name for plan in map(plans.resolve, callers) if plan.account is not None})
     if shared:
         _log.warning(
-            "keys without an account have the limits `account` of the plan %r each for itself alone; "
+            "each key without an account has the `account` limits of the plan %r to itself; "
             "write Caller('ada', %r, account='acme') for each key: see %s",
             shared[0],
             shared[0],

@@ -50,7 +50,7 @@ def _check(middleware: Any, scope: Any, exposed_names: frozenset[str]) -> None:
     if cors_names and not exposed_names <= cors_names:
         missing = ", ".join(repr(name) for name in sorted(exposed_names - cors_names))
         _log.warning(
-            "CORSMiddleware replaces the names of expose=True by its own expose_headers: add %s there", missing
+            "CORSMiddleware replaces the names of expose=True with its own expose_headers: add %s there", missing
         )
 
 

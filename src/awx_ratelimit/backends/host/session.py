@@ -216,7 +216,7 @@ class HostSession:
         """Log the first problem since all was well."""
         if self.problem is None:
             is_expected = isinstance(error, AwxRateLimitError)
-            _log.warning("the host backend does not work as it should: %s", error, exc_info=not is_expected)
+            _log.warning("the host backend does not work properly: %s", error, exc_info=not is_expected)
         self.problem = str(error)
 
     def health(self) -> dict[str, Any]:

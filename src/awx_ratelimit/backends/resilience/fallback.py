@@ -99,7 +99,7 @@ class Fallback:
         except BackendUnavailable as error:
             # It stays pending, and a later answer starts it again.
             self._reconcile_from_s = time.monotonic() + _RETRY_S
-            _log.warning("decisions made without the backend could not be added to it yet: %s", error)
+            _log.warning("decisions made without the backend cannot be replayed to it yet: %s", error)
         except Exception:
             _log.exception("decisions made without the backend cannot be added to it")
             self.reconciliation.discard()

@@ -13,7 +13,7 @@ from flask import Flask
 from quart import Quart
 from sanic import Sanic
 from tests.adapters.django_site import ENTRY, Site
-from tests.cli.conftest import Named, Run
+from tests.cli.conftest import Module, Named, Run
 from tornado.web import Application
 
 from awx_ratelimit import (
@@ -259,6 +259,53 @@ def test_mistakes(run: Run, named: Named, arguments: list[str], error: str) -> N
     assert ran.status == 2
     assert ran.err.count("\n") == 1
     assert re.search(error, ran.err), ran.err
+
+
+BROKEN = """
+import sys
+
+from fastapi import FastAPI
+from flask import Flask
+
+from awx_ratelimit import Plan, RateLimitMiddleware
+{at_import}
+
+def make():
+    raise LookupError("no\\nsettings")
+
+app = FastAPI()
+app.add_middleware(RateLimitMiddleware, keys={{"awx_example_key": "golden"}})
+"""
+
+
+@pytest.mark.parametrize(
+    ("at_import", "attribute", "what"),
+    [
+        ("raise RuntimeError('DATABASE_URL is not set')", "app",
+         r"'{name}' cannot be imported: RuntimeError: DATABASE_URL is not set \({file}:8\); run the command as"),
+        ("sys.exit('SECRET is not set')", "app",
+         r"'{name}' cannot be imported: SystemExit: SECRET is not set \({file}:8\)"),
+        ("Plan.of('p', per_minute=0)", "app", r"'{name}' cannot be imported: InvalidLimit: .* \({file}:8\)"),
+        ("import no_such_package", "app",
+         r"'{name}' cannot be imported: ModuleNotFoundError: No module named 'no_such_package' \({file}:8\)"),
+        ("def broken(:", "app", r"'{name}' cannot be imported: SyntaxError: .* \({name}.py, line 8\)"),
+        ("", "make()", r"'{name}:make\(\)' cannot be called: LookupError: no settings \({file}:11\)"),
+        ("", "app", r"the middlewares of '{name}:app' cannot be made: InvalidLimit: .*'golden'"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["explain", "usage"])
+def test_broken_app(
+    run: Run, module: Module, tmp_path: Path, command: str, at_import: str, attribute: str, what: str
+) -> None:
+    """What an app raises is one line that names the module, the exception, its place, and what to do."""
+    name = module(BROKEN.format(at_import=at_import))
+    words = ("GET", "/", "--app") if command == "explain" else ("ada", "--plans")
+    ran = run(command, *words, f"{name}:{attribute}")
+
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.count("\n") == 1
+    assert re.search(what.format(name=name, file=f"{tmp_path}/{name}.py"), ran.err), ran.err
+    assert ran.err.endswith("in its folder, with its Python and its environment variables\n")
 
 
 def test_key_id_of_an_app_without_stored_keys(run: Run, named: Named) -> None:

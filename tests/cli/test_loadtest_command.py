@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import Named, Run
 from tests.loadtest.commands import RATES
 from tests.loadtest.observations import BURST_S, admitted, refused
 from tests.strangers import make_foreign
 
+from awx_ratelimit import Gate, Limiter, MemoryBackend, Plan, PlanTable, StaticKeys
 from awx_ratelimit.cli import loadtest_command, main, output
+from awx_ratelimit.cli.loadtest_command import LoadTestOptions
 from awx_ratelimit.loadtest.runner import RunRecord
 
 
@@ -22,6 +25,19 @@ def test_locust_is_not_imported() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 
     assert ran.stdout == "set()\n"
+
+
+def test_plans_of_an_app(run: Run, named: Named) -> None:
+    """--plans and AWX_PLANS may name an app, as for the other commands; --plan may be one that only its code has."""
+    keys = StaticKeys({"awx_example_key": Plan.of("code", per_minute=5)})
+    app = named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=keys))
+
+    assert LoadTestOptions(url="http://h", plans=app, plan="code").run_config(["awx_example_key"]).plan.name == "code"
+    assert (
+        LoadTestOptions(url="http://h", plans=app, plan="growth").run_config(["awx_example_key"]).plan.name == "growth"
+    )
+    unknown = run("loadtest", "http://h", "--plans", app, "--plan", "golden", "--key", "awx_k")
+    assert "--plan: expected one of the plans code, starter, growth, got 'golden'" in unknown.err
 
 
 def test_missing_extra() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import Result, Run
+from tests.cli.conftest import Named, Result, Run
 from tests.postgres_servers import Postgres
 from tests.processes import free_port
 from tests.redis_groups import Cluster
@@ -36,6 +36,14 @@ def test_plans_check(run: Run) -> None:
     assert ran.status == 0
     assert ran.err == ""
     assert len(ran.out.splitlines()) == 10
+    assert "60 per minute, burst 60; at most 120 in any minute" in ran.out
+
+
+def test_plans_check_of_an_app(run: Run, named: Named) -> None:
+    """The table may be that of an app, named as for the other commands."""
+    ran = run("plans", "check", named(PlanTable.default()))
+
+    assert ran.status == 0
     assert "60 per minute, burst 60; at most 120 in any minute" in ran.out
 
 

@@ -1,10 +1,12 @@
 """Finds the gate of an application that is named as ``module:attribute``, as servers name it, and asks it."""
 
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any, Final
 
 from awx_ratelimit.core.validation import type_name
@@ -15,6 +17,15 @@ from awx_ratelimit.http.gate_sync import Gate
 #: Where middlewares and frameworks keep the app that they are around.
 _INNER: Final = ("app", "wsgi_app", "asgi_app", "middleware_stack", "application")
 _MAX_OBJECTS: Final = 200
+_REMEDY: Final = (
+    "run the command as the server of the app runs: in its folder, with its Python and its environment variables"
+)
+#: Where code is that no app consists of.
+_NOT_OF_APPS: Final = (
+    "<frozen ",
+    str(Path(__file__).parents[1]),
+    *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+)
 
 
 def gate_of(name: str) -> AnyGate:
@@ -27,7 +38,8 @@ def gate_around(app: Any, name: str, option: str) -> AnyGate:
 
     Raises ValueError that has the `name` that the `option` gave, and says what was found instead.
     """
-    gate = _gate_in(app) or _gate_of_django(app)
+    with _code_of_app(f"{option}: the middlewares of {name!r} cannot be made"):
+        gate = _gate_in(app) or _gate_of_django(app)
     if gate is None:
         raise ValueError(
             f"{option}: expected an app with a rate limit middleware, a middleware or a gate, got {type_name(app)} at "
@@ -64,15 +76,34 @@ def imported(name: str, option: str) -> Any:
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    try:
+    with _code_of_app(f"{option}: {module_name!r} cannot be imported"):
         found: Any = import_module(module_name)
-    except Exception as error:
-        raise ValueError(f"{option}: {module_name!r} cannot be imported: {type(error).__name__}: {error}") from error
     for part in path.removesuffix("()").split("."):
         if not hasattr(found, part):
             raise ValueError(f"{option}: expected an attribute of {module_name}, got {path!r}, which it does not have")
         found = getattr(found, part)
-    return found() if path.endswith("()") else found
+    if not path.endswith("()"):
+        return found
+    with _code_of_app(f"{option}: {name!r} cannot be called"):
+        return found()
+
+
+@contextmanager
+def _code_of_app(problem: str) -> Iterator[None]:
+    """Turn what code of the app raises, or how it exits, into one ValueError that says what, where and what to do."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{problem}: {type(error).__name__}: {error}{_place_of(error)}; {_REMEDY}") from error
+
+
+def _place_of(error: BaseException) -> str:
+    """The line of the app that raised the error, or that called the library that did."""
+    if isinstance(error, SyntaxError) and error.filename:
+        # Its message has the line.
+        return "" if f"line {error.lineno}" in str(error) else f" ({error.filename}:{error.lineno})"
+    frames = [each for each in extract_tb(error.__traceback__) if not each.filename.startswith(_NOT_OF_APPS)]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
 def _gate_in(app: Any) -> AnyGate | None:

@@ -9,7 +9,7 @@ import typer
 
 from awx_ratelimit.cli import output, plan_words
 from awx_ratelimit.cli.callers import StoreOfCallers, Subject, account_of, given_caller
-from awx_ratelimit.cli.options import Json, with_options
+from awx_ratelimit.cli.options import AppPlans, Json, with_options
 from awx_ratelimit.cli.plan_sources import plan_source
 from awx_ratelimit.cli.server_commands import Backend, limiter_at
 from awx_ratelimit.core import durations
@@ -52,14 +52,7 @@ class AccountOptions:
     plan: Annotated[
         str | None, typer.Option(help="Name of the plan. Default: the known one, or the default plan of the table.")
     ] = None
-    plans: Annotated[
-        str | None,
-        typer.Option(
-            envvar="AWX_PLANS",
-            help="Plan table (TOML), or the app that has plans and callers in its code, as module:attribute. "
-            "Default: the built-in plans.",
-        ),
-    ] = None
+    plans: AppPlans = None
     database: StoreOfCallers = None
     json: Json = False
 

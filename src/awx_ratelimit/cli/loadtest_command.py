@@ -18,10 +18,11 @@ from typing import Annotated, Any, Final
 import typer
 
 from awx_ratelimit.cli import output
+from awx_ratelimit.cli.callers import caller_of
 from awx_ratelimit.cli.live_view import LiveView
-from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.cli.options import AppPlans
+from awx_ratelimit.cli.plan_sources import plan_source
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.loadtest import key_sources
 from awx_ratelimit.loadtest.audit.contract import REFUSED_STATUS
@@ -46,9 +47,7 @@ class LoadTestOptions:
 
     url: Annotated[str, typer.Argument(help="Base URL of the gateway: http://host:port, with an optional path prefix.")]
     plan: Annotated[str | None, typer.Option(help="Plan of the keys, as named in --plans.")] = None
-    plans: Annotated[
-        Path | None, typer.Option(envvar="AWX_PLANS", help="Plan table (TOML). Default: the built-in plans.")
-    ] = None
+    plans: AppPlans = None
     rate: Annotated[list[str] | None, typer.Option(help="Without --plan: rate, such as 60/minute. Repeatable.")] = None
     burst: Annotated[int | None, typer.Option(help="Burst of every --rate and --account-rate.")] = None
     slots: Annotated[int | None, typer.Option(help="Without --plan: number of concurrent requests.")] = None
@@ -117,8 +116,8 @@ class LoadTestOptions:
             if self.plan:
                 raise typer.BadParameter("give either --plan, or --rate and --slots, not both")
             return Plan("given", self._rates(self.rate), _concurrency(self.slots), account)
-        table = PlanTable.from_toml(self.plans) if self.plans else PlanTable.default()
-        return table.resolve(Caller("loadtest", self.plan))
+        table, gate = plan_source(self.plans)
+        return table.resolve(caller_of("loadtest", plan=self.plan, gate=gate))
 
     def _account_limits(self) -> Plan | None:
         if not self.account_rate and self.account_slots is None:

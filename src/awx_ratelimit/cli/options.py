@@ -9,6 +9,15 @@ from typing import Annotated, Any
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+#: The plans whose limits a command shows or audits.
+AppPlans = Annotated[
+    str | None,
+    typer.Option(
+        envvar="AWX_PLANS",
+        help="Plan table (TOML), or the app that has plans and callers in its code, as module:attribute. "
+        "Default: the built-in plans.",
+    ),
+]
 
 
 def with_options(options: type[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

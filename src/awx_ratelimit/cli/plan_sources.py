@@ -19,17 +19,17 @@ class PlanSource(NamedTuple):
     gate: AnyGate | None = None
 
 
-def plan_source(named: str | None) -> PlanSource:
+def plan_source(named: str | None, option: str = _OPTION) -> PlanSource:
     """The plans that `named` means: a TOML file, or an app, a gate or a PlanTable as ``module:attribute``.
 
-    None means the built-in plans. Raises ValueError that says what was found instead.
+    None means the built-in plans. Raises ValueError that names the `option` and says what was found instead.
     """
     if named is None:
         return PlanSource(PlanTable.default())
     if not _is_in_code(named) or Path(named).exists():
         return PlanSource(PlanTable.from_toml(named))
-    found = imported(named, _OPTION)
+    found = imported(named, option)
     if isinstance(found, PlanTable):
         return PlanSource(found)
-    gate = gate_around(found, named, _OPTION)
+    gate = gate_around(found, named, option)
     return PlanSource(gate.parts.plans, gate)

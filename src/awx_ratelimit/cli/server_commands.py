@@ -7,7 +7,6 @@ use the current user's own file on this host.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,9 +16,9 @@ from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output, plan_words
 from awx_ratelimit.cli.callers import StoreOfCallers, Subject, caller_of, named_subject
 from awx_ratelimit.cli.options import Json
+from awx_ratelimit.cli.plan_sources import plan_source
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, scoped_name
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable, StateDamaged
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.runtime.compiled import IS_COMPILED
@@ -34,7 +33,9 @@ _BACKEND_HELP = (
 )
 Backend = Annotated[str | None, typer.Option(envvar="AWX_BACKEND", help=_BACKEND_HELP)]
 BackendUrl = Annotated[str | None, typer.Argument(envvar="AWX_BACKEND", help=_BACKEND_HELP)]
-PlanFile = Annotated[Path, typer.Argument(help="Plan table (TOML).")]
+PlanTableName = Annotated[
+    str, typer.Argument(metavar="FILE", help="Plan table (TOML), or the app that has it, as module:attribute.")
+]
 Scope = Annotated[
     str | None,
     typer.Option(help="Reset only this scope, such as `account` for the limits that an account's keys share."),
@@ -55,9 +56,9 @@ def _plans() -> None:
 
 
 @plans.command()
-def check(file: PlanFile, *, json: Json = False) -> None:
+def check(file: PlanTableName, *, json: Json = False) -> None:
     """Check a plan table, and print the limits of its plans, of their accounts and of the service."""
-    table = PlanTable.from_toml(file)
+    table = plan_source(file, "FILE").table
     if json:
         service = table.service and plan_words.plan_fields(table.service)
         output.print_json({"plans": [plan_words.plan_fields(plan) for plan in table.plans], "service": service})

@@ -150,10 +150,15 @@ def test_usage(client: Client, service: KeyService, limiter: Limiter) -> None:
 
     assert used == [used[0]] * 3
     assert [item["id"] for item in used[0]["data"]] in ([new.id, old.id], [old.id, new.id])
-    assert used[0]["data"][0] | {"id": "", "prefix": ""} == {
+    states = {item["id"]: (item["status"], item["expires_at"]) for item in used[0]["data"]}
+    assert states == {new.id: ("active", None), old.id: ("rotated", "2025-06-02T10:00:00Z")}
+    [active] = [item for item in used[0]["data"] if item["id"] == new.id]
+    assert active | {"id": "", "prefix": ""} == {
         "id": "",
         "name": "n",
         "prefix": "",
+        "status": "active",
+        "expires_at": None,
         "plan": "starter",
         "limits": [
             {"name": "minute", "measure": "requests", "capacity": 60, "used": 7, "remaining": 53,

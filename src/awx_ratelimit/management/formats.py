@@ -136,7 +136,9 @@ def usage_json(usage: KeyUsage) -> dict[str, Any]:
     """Return how much of its plan a key has used."""
     key = usage.key
     limits = [limit_json(limit) for limit in usage.limits]
-    return {"id": key.id, "name": key.name, "prefix": key.masked, "plan": usage.plan.name, "limits": limits}
+    shown = {"id": key.id, "name": key.name, "prefix": key.masked}
+    state = {"status": key.status, "expires_at": _time(key.expires_at)}
+    return {**shown, **state, "plan": usage.plan.name, "limits": limits}
 
 
 def limit_json(limit: LimitUsage) -> dict[str, Any]:

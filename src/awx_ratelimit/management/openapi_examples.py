@@ -27,7 +27,7 @@ def _limit(name: str, measure: str, capacity: int, used: int, reset_seconds: int
 _LIMITS: Final = [_limit("minute", "requests", 300, 12, 3), _limit("concurrent", "concurrent-requests", 25, 0, 0)]
 USAGE: Final = {
     "account": {"limits": [_limit("account.minute", "requests", 1_000, 12, 1)]},
-    "data": [{**SHOWN_KEY, "plan": "growth", "limits": _LIMITS}],
+    "data": [{**SHOWN_KEY, "status": "active", "expires_at": None, "plan": "growth", "limits": _LIMITS}],
 }
 _DAY: Final = {
     "begins_at": "2025-06-01T00:00:00Z",

@@ -1,10 +1,10 @@
 """The fields of keys, accounts and their usage in the OpenAPI documents of the REST APIs, with what they mean. Pure."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from awx_ratelimit.core.limit_schema import MAX_TIMES
-from awx_ratelimit.keys.models import ACTIONS
+from awx_ratelimit.keys.models import ACTIONS, KeyStatus
 from awx_ratelimit.keys.operator_reports import STATUSES
 from awx_ratelimit.keys.validation import (
     GRACE_SECONDS,
@@ -54,6 +54,13 @@ SHOWN_KEY: Final[Mapping[str, Schema]] = {
     "id": says(KEY_ID, "The ID of the key."),
     "name": says(TEXT, "The name that the owner gave the key."),
     "prefix": says(TEXT, "The masked key, as lists and logs show it: its prefix and its last four characters."),
+}
+KEY_STATE: Final[Mapping[str, Schema]] = {
+    "status": says(
+        choice(*get_args(KeyStatus)),
+        "`rotated`: it has a successor, and works until its grace period ends at `expires_at`.",
+    ),
+    "expires_at": says(TIME_OR_NULL, "When the key stops working. null: never."),
 }
 _CREATED_AT: Final = says(TIME, "When the key was created.")
 KEY: Final[Mapping[str, Schema]] = {

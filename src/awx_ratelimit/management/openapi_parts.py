@@ -101,6 +101,7 @@ def usage_schemas() -> dict[str, Schema]:
     )
     key_usage = {
         **fields.SHOWN_KEY,
+        **fields.KEY_STATE,
         "plan": says(TEXT, "The name of the plan of the key's account."),
         "limits": array_of("LimitUsage", limits),
     }

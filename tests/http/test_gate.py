@@ -100,7 +100,7 @@ def test_get_rule_covers_head(method: str, cost: int) -> None:
 
 def test_first_match_wins() -> None:
     """Rules are tried in their order."""
-    rules = [Rule("/a/{id}", cost=2), Rule("/a/b", cost=3), Rule("/**", cost=4)]
+    rules = [Rule("/a/{id}", cost=2), Rule("/{x}/b", cost=3), Rule("/**", cost=4)]
     made = gate(lambda _: Caller("s", "starter"), rules=rules)
 
     decisions = [made.admit(request(path=path)).decision for path in ("/a/b", "/a/b/c", "/")]

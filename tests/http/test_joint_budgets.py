@@ -548,32 +548,3 @@ def test_crafted_paths() -> None:
     paths = ["/token/../login/x", "/token/%2e%2e/login/x", "/token/..;/login/x", "/token/..%2flogin/x"]
 
     assert [used.status(path, x_api_key="k1") for path in paths] == [200, 200, 200, 429]
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        (Rule("/a", cost=2), Rule("/a", budget="x", plan=LOGIN)),
-        (Rule("/a/{id}", cost=2), Rule("/a/{name}/", cost=3)),
-        (Rule("/a", methods=["GET", "POST"]), Rule("/a", methods=["POST"], cost=3)),
-        (Rule("/a", exempt=True), Rule("/a", exempt=True)),
-        (Rule("/a", cost=2), Rule("/a", exempt=True)),
-    ],
-)
-def test_rule_that_never_applies(first: Rule, second: Rule) -> None:
-    """A rule with the path and the methods of one before it raises, because it would never apply."""
-    with pytest.raises(InvalidLimit, match=r"path: expected one that no rule before it matches, got the path of Rule"):
-        client(rules=[first, second])
-
-
-@pytest.mark.parametrize(
-    "rules",
-    [
-        [Rule("/a", methods=["GET"]), Rule("/a", methods=["GET", "POST"], cost=2)],
-        [Rule("/a", exempt=True), Rule("/a", cost=2)],
-        [Rule("/a/{id}"), Rule("/a/**")],
-    ],
-)
-def test_rules_that_all_apply(rules: list[Rule]) -> None:
-    """Rules for one path are accepted if each applies to some requests."""
-    assert client(rules=rules).status("/a", x_api_key="k1") == 200

@@ -23,6 +23,7 @@ from awx_ratelimit.http.plan_warnings import SharedBuckets, warn_of_plans
 from awx_ratelimit.http.refusals import Refusals
 from awx_ratelimit.http.request_claims import Price, RequestClaims, parts_of
 from awx_ratelimit.http.rules.matching import DEFAULT_RULE, CombinedRule, PrefixDependent, RuleMatcher, UnclearPath
+from awx_ratelimit.http.rules.reachability import check_reachable
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.http.unknown_keys import UnknownKeys
@@ -30,7 +31,6 @@ from awx_ratelimit.http.validation import (
     check_budgets,
     check_choice,
     check_costs,
-    check_reachable,
     checked_anonymous,
     checked_on_refused,
     checked_rules,

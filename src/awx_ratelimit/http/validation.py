@@ -13,8 +13,6 @@ from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import OnRefused
 from awx_ratelimit.http.request_claims import RuleBudget
-from awx_ratelimit.http.rules.path_readings import normalized
-from awx_ratelimit.http.rules.path_syntax import SEGMENT
 from awx_ratelimit.http.rules.rule import Rule
 
 _Limiter = TypeVar("_Limiter")
@@ -93,22 +91,6 @@ def check_budgets(rules: Iterable[Rule]) -> None:
                     f"{budget.scope!r}, got other limits or another name; write one plan for both, or another name "
                     "for one of the budgets"
                 )
-
-
-def check_reachable(rules: Iterable[Rule]) -> None:
-    """Raise InvalidLimit for a rule that never applies, because one before it has its path and its methods."""
-    before: dict[str, list[Rule]] = {}
-    for rule in rules:
-        same_path = before.setdefault(SEGMENT.sub("{}", normalized(rule.path)), [])
-        for other in same_path:
-            # An exemption matches only the exact path. A later rule can charge the other spellings.
-            applies = other.exempt is True and rule.exempt is not True
-            if not applies and (other.methods is None or (rule.methods and {*rule.methods} <= {*other.methods})):
-                raise InvalidLimit(
-                    f"Rule({rule.path!r}): path: expected one that no rule before it matches, got the path of "
-                    f"Rule({other.path!r}); write one rule, or limit the route with limit(...)"
-                )
-        same_path.append(rule)
 
 
 def checked_anonymous(anonymous: Any) -> Plan | None:

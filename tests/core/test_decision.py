@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit import Claim, Concurrency, Decision, Limiter, MemoryBackend, Plan, Rate, Usage
+from awx_ratelimit import Budget, Claim, Concurrency, Decision, Limiter, MemoryBackend, Plan, Rate, Usage
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS
 from awx_ratelimit.testing import ManualClock
@@ -26,6 +26,19 @@ def test_usages(limiter: Limiter) -> None:
         Usage("day", 5, 4, 0, 17_280_000, refused=False, shadow=True),
         Usage("concurrent", 1, 0, 0, 0, refused=False, shadow=False),
     )
+
+
+def test_rates_of_usages(limiter: Limiter) -> None:
+    """Each usage has the rate of its limit, also in the other budgets of a claim; that of slots has none."""
+    account = Plan.of("acme", per_hour=100)
+
+    alone = limiter.peek("s", PLAN)
+    joint = limiter.peek("s", PLAN, also=[Budget("acme", account, scope="account")])
+
+    assert [usage.rate for usage in alone.usages] == [*PLAN.rates, None]
+    assert {usage.limit: usage.rate for usage in joint.usages} == {
+        "minute": PLAN.rates[0], "day": PLAN.rates[1], "concurrent": None, "account.hour": account.rates[0],
+    }  # fmt: skip
 
 
 def test_claim_and_time(limiter: Limiter) -> None:

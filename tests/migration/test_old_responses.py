@@ -19,7 +19,7 @@ from slowapi.errors import RateLimitExceeded
 from starlette.testclient import TestClient
 from tests.docs.pages import gate_of, run
 
-from awx_ratelimit import Refusal, Reply
+from awx_ratelimit import Plan, RateLimitMiddleware, Refusal, Reply, Rule
 from awx_ratelimit.adapters.fastapi import limit
 from awx_ratelimit.adapters.flask import limit as flask_limit
 from awx_ratelimit.testing import frozen
@@ -100,19 +100,44 @@ def test_slowapi_body_of_a_plan(slowapi_page: dict[str, Any]) -> None:
     assert answers[-1].json() == {"error": "Rate limit exceeded: 60 per 1 minute"}
 
 
+def test_slowapi_body_of_a_function(slowapi_page: dict[str, Any]) -> None:
+    """A limit that was a function is named in the size that it has for the caller."""
+    api: FastAPI = slowapi_page["api"]
+    api.get("/reports", dependencies=[Depends(limit("60/minute", scope="reports", cost=lambda _: 20))])(lambda: None)
+    with frozen(gate_of(api)):
+        answers = [TestClient(api).get("/reports", headers=KEY) for _ in range(4)]
+
+    assert answers[-1].json() == {"error": "Rate limit exceeded: 3 per 1 minute"}
+
+
+def test_slowapi_body_of_a_rule(slowapi_page: dict[str, Any]) -> None:
+    """The limit of a rule is named with its numbers, too."""
+    rule = Rule("/login", budget="logins", plan=Plan.of("logins", per_hour=2))
+    options = {"keys": {"awx_example_key": "starter"}, "on_refused": slowapi_page["on_refused"], "rules": [rule]}
+    app = RateLimitMiddleware(FastAPI(), **options)
+    with frozen(app.gate):
+        answers = [TestClient(app).get("/login", headers=KEY) for _ in range(3)]
+
+    assert answers[-1].json() == {"error": "Rate limit exceeded: 2 per 1 hour"}
+
+
 def test_flask_limiter_text() -> None:
     """The text is that of Flask-Limiter: the limit in words, or the message of the limit."""
     app, old = run("docs/migration/flask-limiter.md")["app"], Flask("old")
     limiter = FlaskLimiter(lambda: "everybody", app=old, storage_uri="memory://")
     old.get("/quotes")(limiter.limit("1/minute")(lambda: "ok"))
     old.errorhandler(429)(lambda error: (error.description, 429))
+    reports = flask_limit("60/minute", scope="reports", cost=lambda _: 20)
+    app.add_url_rule("/reports", view_func=reports(lambda: "ok"), endpoint="reports")
     app.add_url_rule("/quotes", view_func=flask_limit("1/minute", scope="quotes")(lambda: "ok"))
 
     with frozen(app):
         texts = [[each.test_client().get("/quotes", headers=KEY).text for _ in range(2)][-1] for each in (old, app)]
+        functions = [app.test_client().get("/reports", headers=KEY).text for _ in range(4)]
         searches = [app.test_client().get("/search", headers=KEY).text for _ in range(6)]
 
     assert texts[0] == texts[1] == "1 per 1 minute"
+    assert functions[-1] == "3 per 1 minute"
     assert searches[-1] == "Too many searches."
 
 

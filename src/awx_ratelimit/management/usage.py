@@ -78,10 +78,9 @@ def _key_usage(key: ApiKey, decision: Decision) -> KeyUsage:
 
 
 def _limit_usages(decision: Decision) -> tuple[LimitUsage, ...]:
-    rates = (*decision.plan.rates, *([None] if decision.plan.concurrency else []))
-    pairs = zip(decision.usages, rates, strict=True)
-    return tuple(_limit_usage(usage, rate, decision.decided_at_ms) for usage, rate in pairs if not usage.shadow)
+    return tuple(_limit_usage(usage, decision.decided_at_ms) for usage in decision.usages if not usage.shadow)
 
 
-def _limit_usage(usage: Usage, rate: Rate | None, at_ms: int) -> LimitUsage:
+def _limit_usage(usage: Usage, at_ms: int) -> LimitUsage:
+    rate = usage.rate
     return LimitUsage(usage, rate, rate.periods.bounds(at_ms)[1] if rate is not None and rate.calendar else None)

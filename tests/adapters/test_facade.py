@@ -230,6 +230,24 @@ def test_mistake_under_a_server(caplog: pytest.LogCaptureFixture) -> None:
     assert "RateLimitMiddleware: StaticKeys: key 2: plan: there is no plan 'glod'" in caplog.text
 
 
+def test_unknown_option_under_a_server(caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the middleware once, also if the error names it itself."""
+    app = Starlette()
+    options: dict[str, Any] = {"rulse": []}
+    app.add_middleware(RateLimitMiddleware, keys={"awx_example_key": "starter"}, **options)
+    with pytest.raises(TypeError), TestClient(app):
+        pass
+
+    assert "RateLimitMiddleware: got the unknown option 'rulse'; write rules" in caplog.messages
+
+
+def test_path_as_backend() -> None:
+    """A path instead of a URL is an error that shows the URL."""
+    backend: Any = Path("/dev/shm/limits")
+    with pytest.raises(TypeError, match="got a PosixPath; write backend='host:///dev/shm/limits'"):
+        RateLimitMiddleware(Starlette(), keys=KEYS, backend=backend)
+
+
 @both
 def test_plan_that_is_not_in_the_table(statuses: Any) -> None:
     """A key with a plan that does not exist is found at the start."""

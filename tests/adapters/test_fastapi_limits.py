@@ -248,7 +248,8 @@ def test_forms_of_a_limit() -> None:
         ((["5/minute", "9/day"],), "got a list; write Plan.of\\('limits', per_minute=5, per_hour=100\\) for several"),
         (
             (lambda: "5/minute",),
-            "got the function .*<lambda>; write limit\\('30/minute'\\): limits of single callers are",
+            "got the function .*<lambda>; write the largest limit, and a cost for each caller: "
+            "limit\\('60/minute', cost=function\\), where the function takes the Request; see docs/route-limits.md",
         ),
         ((Plan.of("p", per_day=5, account=Plan.of("a", per_day=5)),), "limit: expected a plan with limits and without"),
         ((Plan.unlimited("p"),), "limit: expected a plan with limits and without an account"),

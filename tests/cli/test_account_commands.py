@@ -161,11 +161,11 @@ def test_shadow_refusals(accounts: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("plan", "acme"), "plan: expected a plan or --default"),
-        (("plan", "acme", "growth", "--default"), "plan: expected a plan or --default"),
+        (("plan", "acme"), "plan: expected a plan or --default, got neither"),
+        (("plan", "acme", "growth", "--default"), "plan: expected a plan or --default, got both"),
         (("plan", "acme", "gold", "--plans", "PLANS"), "there is no plan 'gold'; allowed are starter, growth"),
-        (("override", "acme", "--until", UNTIL), "limits: expected limits or --times"),
-        (("override", "acme", "{}", "--times", "2", "--until", UNTIL), "limits: expected limits or --times"),
+        (("override", "acme", "--until", UNTIL), "limits: expected limits or --times, got neither"),
+        (("override", "acme", "{}", "--times", "2", "--until", UNTIL), "expected limits or --times, got both"),
         (("override", "acme", "{", "--until", UNTIL), "overrides: not valid JSON"),
         (("override", "acme", "--times", "2"), "Missing option '--until'"),
         (("override", "acme", "--times", "2", "--until", "monday"), "Invalid value for '--until'"),

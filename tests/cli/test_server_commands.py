@@ -481,7 +481,7 @@ def test_doctor_without_a_url(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
         ("redis://127.0.0.1:1?on_outag=open", "redis URL: got option 'on_outag'; expected one of "),
         ("postgresql://u@127.0.0.1:1/db?expected_workers=0", "expected_workers: expected an integer >= 1, got 0"),
         ("host:///dev/shm/limits?on_outage=open", "backend URL: expected host:///path/to/file"),
-        ("redid://127.0.0.1", "backend URL: expected one of the schemes"),
+        ("redid://127.0.0.1", "backend URL: expected a scheme such as redis://, got 'redid'; write redis://"),
     ],
 )
 def test_wrong_options(run: Run, command: str, url: str, error: str) -> None:

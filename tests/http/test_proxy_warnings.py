@@ -49,6 +49,9 @@ class Log:
         return [record.getMessage() for record in self._caplog.records]
 
 
+NO_ADDRESS = "a peer without an IP address (a unix socket, or a test client)"
+
+
 @pytest.mark.parametrize("client", ["127.0.0.1", "10.0.0.9", "203.0.113.9", "2001:db8::1", None])
 @pytest.mark.parametrize(
     "forwarding", [{"x_forwarded_for": "198.51.100.7"}, {"forwarded": 'for="198.51.100.7"'}], ids=["xff", "forwarded"]
@@ -57,7 +60,7 @@ def test_untrusted_proxy(caplog: Any, client: Any, forwarding: Any) -> None:
     """The first request without a key logs which address to trust; later ones log nothing."""
     (warning,) = Log(caplog).send(client, 50, **forwarding).warnings
 
-    assert warning.startswith(f"{client or 'unix'} sends ")
+    assert warning.startswith(f"{client or NO_ADDRESS} sends ")
     assert warning.endswith(f"name it in trusted_proxies: ['{client or 'unix'}']. See docs/deployment.md")
 
 
@@ -98,9 +101,20 @@ def test_private_peer_over_its_limit(caplog: Any, client: str | None) -> None:
     assert log.warnings == []
 
     (warning,) = log.send(client, 50).warnings
-    assert warning.startswith(f"{client or 'unix'} is refused again and again")
+    assert warning.startswith(f"{client or NO_ADDRESS} is refused again and again")
     assert "waitress" in warning
     assert f"trusted_proxies: ['{client or 'unix'}']" in warning
+
+
+def test_test_client(caplog: Any) -> None:
+    """The warning about a test client says what to write in the test."""
+    (warning,) = Log(caplog, 1).send("testclient", 9).warnings
+
+    assert warning.startswith(NO_ADDRESS)
+    assert warning.endswith(
+        ". In a test, send a key, or give the client an address: TestClient(app, client=('192.0.2.1', 50000)). "
+        "See docs/deployment.md"
+    )
 
 
 def test_throttled_private_peer(caplog: Any) -> None:

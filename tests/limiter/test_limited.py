@@ -137,6 +137,12 @@ def test_cost_of_the_arguments(calls: Calls) -> None:
         calls.call(limited, 6)
 
 
+def test_cost_above_the_burst(calls: Calls) -> None:
+    """A cost that no call could pay is an error when the limit is written."""
+    with pytest.raises(InvalidLimit, match=r"^cost 6 is above 5, the largest burst of plan"):
+        calls.limiter.limited("5/minute", cost=6)
+
+
 def test_two_functions(calls: Calls) -> None:
     """Two functions with the same limit and subject never share it, not even its slots."""
     plan = Plan("p", (Rate.parse("1/minute"),), Concurrency(1))

@@ -120,6 +120,18 @@ def test_override(operator: Client, service: KeyService, clock: ManualClock) -> 
     assert operator("GET", "/operator/accounts/acme").json["limits"][0]["limit"] == 60
 
 
+@pytest.mark.parametrize(
+    ("body", "got"),
+    [({}, "neither times nor overrides"), ({"times": 2, "overrides": {"per_minute": 9}}, "both times and overrides")],
+)
+def test_wrong_override(operator: Client, body: dict[str, Any], got: str) -> None:
+    """The error says which of the two was sent."""
+    answer = operator("PUT", "/operator/accounts/acme/override", {**body, "until": UNTIL})
+
+    assert answer.status == 400
+    assert answer.json["message"].startswith(f"The body has {got}; send either overrides, or times")
+
+
 def test_suspend_and_resume(operator: Client, service: KeyService) -> None:
     """Suspend and resume answer with the account, are safe to repeat, and are in the audit trail."""
     answers = [operator("POST", f"/operator/accounts/acme/{act}") for act in ("suspend", "suspend", "resume", "resume")]

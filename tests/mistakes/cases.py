@@ -3,6 +3,8 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,7 +97,8 @@ NAMES: dict[str, Any] = {
     )
 } | {
     "AsgiMiddleware": AsgiMiddleware, "WsgiMiddleware": WsgiMiddleware, "STARTER": STARTER, "URL": URL,
-    "asyncio": asyncio, "limiter": limiter, "async_limiter": async_limiter, "table": table, "plan": plan, "keys": keys,
+    "Path": Path, "asyncio": asyncio, "limiter": limiter, "async_limiter": async_limiter, "table": table, "plan": plan,
+    "keys": keys,
     "flask_app": flask_app, "starlette_app": starlette_app, "document_limits": document_limits,
     "open_backend": open_backend, "open_async_backend": open_async_backend, "sync_gate": sync_gate,
     "async_gate": async_gate, "tokens": tokens, "no_parameters": no_parameters, "two_parameters": two_parameters,
@@ -112,7 +115,8 @@ def each(mistakes: Sequence[Mistake]) -> pytest.MarkDecorator:
 
 
 def assert_refused(mistake: Mistake) -> None:
-    """The line raises its error, with exactly this text."""
+    """The line raises its error, with exactly this text, which has no name twice."""
     line, error, text = mistake
+    assert not [name for name, rest in pairwise(text.split(": ")) if f"{rest} ".startswith(f"{name} ")]
     with pytest.raises(error, match=f"^{re.escape(text)}$"):
         eval(line, dict(NAMES))

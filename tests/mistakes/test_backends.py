@@ -207,6 +207,17 @@ MISTAKES: list[Mistake] = [
         "url: expected a string such as 'redis://host:6379' or 'host:///path/to/file', got None",
     ),
     (
+        "open_backend(Path('/srv/limits'))",
+        TypeError,
+        "url: expected a string such as 'redis://host:6379' or 'host:///path/to/file', got a PosixPath; "
+        "write 'host:///srv/limits'",
+    ),
+    (
+        "Limiter(Path('/srv/limits'))",
+        TypeError,
+        "backend: expected a backend, got a PosixPath; write Limiter(open_backend('host:///srv/limits'))",
+    ),
+    (
         "open_backend(MemoryBackend())",
         TypeError,
         "url: expected a string such as 'redis://host:6379' or 'host:///path/to/file', got a MemoryBackend",
@@ -214,10 +225,15 @@ MISTAKES: list[Mistake] = [
     (
         'open_async_backend("reddis://localhost")',
         ValueError,
+        "backend URL: expected a scheme such as redis://, got 'reddis'; write redis://",
+    ),
+    (
+        'open_async_backend("mysql://localhost")',
+        ValueError,
         "backend URL: expected one of the schemes memory://, host://, redis://, rediss://, "
         "valkey://, valkeys://, redis+unix://, unix://, redis+sentinel://, rediss+sentinel://, "
         "valkey+sentinel://, valkeys+sentinel://, redis+cluster://, rediss+cluster://, "
-        "valkey+cluster://, valkeys+cluster://, postgresql://, postgres://; got 'reddis'",
+        "valkey+cluster://, valkeys+cluster://, postgresql://, postgres://; got 'mysql'",
     ),
     (
         'open_backend("postgresql://host:54a/db")',

@@ -6,6 +6,7 @@ from typing import Any, Final, TypedDict
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.backends.memory.backend import MemoryBackend
+from awx_ratelimit.backends.schemes import url_of_file
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
@@ -153,7 +154,10 @@ def listeners_in(options: GateOptions) -> tuple[Listener, ...]:
 
 
 def checked_not_limiter(backend: Any) -> Any:
-    """Return `backend`. Raises TypeError if it is a limiter or a gate."""
+    """Return `backend`. Raises TypeError if it is a limiter, a gate or a path."""
+    if isinstance(backend, PurePath):
+        got, remedy = type_name(backend), f"backend={url_of_file(backend)!r}"
+        raise TypeError(f"backend: expected a URL or a backend, got {got}; write {remedy}")
     for kind, remedy in _NO_BACKENDS.items():
         if isinstance(backend, kind):
             raise TypeError(f"backend: expected a URL or a backend, got {type_name(backend)}; write {remedy}")

@@ -14,7 +14,6 @@ GuardedBackend. Its other options go to the client, such as ``ssl_ca_certs`` or 
 """
 
 import os
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -29,16 +28,11 @@ from awx_ratelimit.backends.resilience.denial_cache import AsyncDenialCacheBacke
 from awx_ratelimit.backends.resilience.denial_cache_sync import DenialCacheBackend
 from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
-from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.backends.schemes import POSTGRES, scheme_of
 from awx_ratelimit.runtime.looking import looking
 
-_TCP = ("redis", "rediss", "valkey", "valkeys")
-_GROUPS = tuple(f"{scheme}+{kind}" for kind in ("sentinel", "cluster") for scheme in _TCP)
-_POSTGRES = ("postgresql", "postgres")
-_SCHEMES = ("memory", "host", *_TCP, "redis+unix", "unix", *_GROUPS, *_POSTGRES)
 _OPTIONS: dict[str, Callable[[str], Any]] = {"prefix": str, "budget_ms": int, "on_outage": str, "expected_workers": int}
 _FILE_QUERIES = {"": False, "allow_other_users=false": False, "allow_other_users=true": True}
-_SCHEME = re.compile("[a-z][a-z0-9+.-]*")
 #: For commands that show limits.
 _LOOK_TIMEOUT_MS = 2_000
 
@@ -62,7 +56,7 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
         return local
     client_url, server_options, guard_options = _split_options(url)
     backend: AsyncBackend
-    if _scheme(url) in _POSTGRES:
+    if scheme_of(url) in POSTGRES:
         from awx_ratelimit.backends.postgres.backend import AsyncPostgresBackend
 
         backend = AsyncPostgresBackend.from_url(client_url, **server_options)
@@ -74,7 +68,7 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
 
 
 def _open_server(client_url: str, options: dict[str, Any]) -> Backend:
-    if _scheme(client_url) in _POSTGRES:
+    if scheme_of(client_url) in POSTGRES:
         from awx_ratelimit.backends.postgres.backend_sync import PostgresBackend
 
         return PostgresBackend.from_url(client_url, **options)
@@ -85,9 +79,9 @@ def _open_server(client_url: str, options: dict[str, Any]) -> Backend:
 
 def _open_local(url: str) -> Backend | None:
     """The backend without a server at `url`; None for the URL of a server."""
-    if _scheme(url) == "memory":
+    if scheme_of(url) == "memory":
         return _open_memory(url)
-    return _open_file(url) if _scheme(url) == "host" else None
+    return _open_file(url) if scheme_of(url) == "host" else None
 
 
 def _open_memory(url: str) -> Backend:
@@ -138,9 +132,9 @@ def open_to_look(url: str, where: str) -> Backend:
     Makes no new file, and has no fallback for a server that does not answer. Raises the errors of `open_backend`, and
     ValueError if there are no limits to see: it says to name a backend `where`.
     """
-    if _scheme(url) == "memory":
+    if scheme_of(url) == "memory":
         raise ValueError(f"memory:// limits exist only inside their own process; name a file or a server {where}")
-    if _scheme(url) == "host":
+    if scheme_of(url) == "host":
         # The name may be misspelled, and an empty file would hide that.
         path, _ = _parse_file_url(url)
         if not Path(path).exists():
@@ -155,13 +149,13 @@ def open_to_look(url: str, where: str) -> Backend:
 
 def examine(url: str) -> list[Finding]:
     """Examine the backend at `url`. Raises the errors of `open_backend`."""
-    if _scheme(url) == "memory":
+    if scheme_of(url) == "memory":
         _open_memory(url)
         return [Finding("memory", "ok", "limits of one process: there is no server to examine")]
-    if _scheme(url) == "host":
+    if scheme_of(url) == "host":
         with looking(only=False):
             return [_examine_file(url)]
-    package = f"awx_ratelimit.backends.{'postgres' if _scheme(url) in _POSTGRES else 'redis'}"
+    package = f"awx_ratelimit.backends.{'postgres' if scheme_of(url) in POSTGRES else 'redis'}"
     try:
         # Its ImportError names the missing client.
         import_module(f"{package}.backend")
@@ -205,25 +199,11 @@ def _file_finding(path: Path, state: str) -> Finding:
     return Finding("file", "wrong", f"the limits in {path} cannot be shared: {state}", "follow the advice in the error")
 
 
-def _scheme(url: str) -> str:
-    if not isinstance(url, str):
-        example = "a string such as 'redis://host:6379' or 'host:///path/to/file'"
-        raise TypeError(f"url: expected {example}, got {type_name(url)}")
-    # urlsplit cannot parse several hosts.
-    scheme, colon, _ = url.lower().partition(":")
-    if scheme not in _SCHEMES or not colon:
-        # Text that is not a scheme may be a password.
-        got = repr(scheme) if colon and _SCHEME.fullmatch(scheme) else "none"
-        schemes = ", ".join(f"{known}://" for known in _SCHEMES)
-        raise ValueError(f"backend URL: expected one of the schemes {schemes}; got {got}")
-    return scheme
-
-
 def _split_options(url: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """The URL for the client, the options of the server's backend, and the options of its guard."""
     base, _, query = url.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
-    names = {*_OPTIONS, "schema"} if _scheme(url) in _POSTGRES else {*_OPTIONS}
+    names = {*_OPTIONS, "schema"} if scheme_of(url) in POSTGRES else {*_OPTIONS}
     guard_options = {name: _parse_option(name, value) for name, value in pairs if name in names}
     server_options: dict[str, Any] = {}
     for name in names.intersection(("schema", "prefix"), guard_options):

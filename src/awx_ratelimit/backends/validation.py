@@ -13,6 +13,7 @@ from awx_ratelimit.backends.base import (
     WarnsOnUse,
     fits_event_loop,
 )
+from awx_ratelimit.backends.schemes import url_of_file
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.validation import describe, exact_ms, type_name
 from awx_ratelimit.runtime.clock import Clock, WallClock
@@ -81,7 +82,8 @@ def _check_instance(backend: Any, user: str, opener: str) -> None:
         call = f"{name}.from_url(url)" if hasattr(backend, "from_url") else f"{name}({_required_arguments(backend)})"
         raise _wrong_backend(backend, user, call)
     if isinstance(backend, str | PurePath):
-        raise _wrong_backend(backend, user, f"{opener}(url)")
+        url = repr(url_of_file(backend)) if isinstance(backend, PurePath) else "url"
+        raise _wrong_backend(backend, user, f"{opener}({url})")
     if hasattr(backend, "give_back"):
         # Limiters have this method and all methods of a backend.
         raise _wrong_backend(backend, user, "MemoryBackend()")

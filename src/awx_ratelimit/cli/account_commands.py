@@ -57,7 +57,7 @@ def plan(
 ) -> None:
     """Change the plan of an account. Takes effect within a second; current usage carries over."""
     if (plan is None) is not default:
-        raise InvalidKeyRequest("got both or none of them", remedy="expected a plan or --default", field="plan")
+        raise InvalidKeyRequest(_got(default), remedy="expected a plan or --default", field="plan")
     with open_service(database, plans=plans) as service:
         existing_account(service, account)
         changed = service.accounts.set_plan(account, plan, actor=actor_name(actor))
@@ -90,7 +90,7 @@ def override(
 ) -> None:
     """Give an account temporary limits. When they end, its own limits apply again."""
     if (limits is None) is (times is None):
-        raise InvalidKeyRequest("got both or none of them", remedy="expected limits or --times", field="limits")
+        raise InvalidKeyRequest(_got(times is not None), remedy="expected limits or --times", field="limits")
     overrides = {"times": _whole(times)} if limits is None else parsed_overrides(limits)
     with open_service(database, plans=plans) as service:
         existing_account(service, account)
@@ -125,6 +125,10 @@ def resume(account: AccountId, *, database: Database, actor: Actor = None, json:
         existing_account(service, account)
         changed = service.accounts.activate(account, actor=actor_name(actor))
     _print(changed, f"{changed.id} is active", json=json)
+
+
+def _got(both: bool) -> str:
+    return f"got {'both' if both else 'neither'}"
 
 
 def _whole(times: float | None) -> float | None:

@@ -134,7 +134,7 @@ def _checked_cost(cost: Any, plan: Plan) -> Cost | Callable[..., Cost]:
     try:
         return joint_claim((Budget("any", plan),), cost).shape.cost
     except ImpossibleClaim as error:
-        raise InvalidLimit(f"cost: {error}") from None
+        raise InvalidLimit(str(error)) from None
 
 
 def _is_cost(cost: object) -> bool:

@@ -15,10 +15,8 @@ from awx_ratelimit.core.validation import check_whole_number, describe
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.header_values import last_items, only_value
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.proxy_warnings import ProxyWarnings
+from awx_ratelimit.http.proxy_warnings import UNIX, ProxyWarnings
 
-#: The name of a peer without an address: a proxy that connects through a unix socket.
-UNIX = "unix"
 #: Subjects of clients without a key begin with this.
 ADDRESS_PREFIX = "address:"
 #: The default of `address_header`.

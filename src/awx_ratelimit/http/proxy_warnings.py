@@ -4,6 +4,7 @@ Each gate logs this at most once per kind of mistake, and never text that a clie
 """
 
 import logging
+from typing import Final
 
 from awx_ratelimit.http.header_values import last_items
 from awx_ratelimit.http.message import Request
@@ -33,6 +34,11 @@ _WITHOUT_HEADER = (
     "trusted_proxies names %s, but its requests carry no %s, so all clients behind it share the limits of one "
     "address. Have the proxy send the header; waitress removes it unless you start it with --trusted-proxy"
 )
+#: The name of a peer without an address: a proxy that connects through a unix socket.
+UNIX: Final = "unix"
+_WITHOUT_ADDRESS = "a peer without an IP address (a unix socket, or a test client)"
+#: Test clients have such an address by default, and a test sends many requests.
+_IN_A_TEST = ". In a test, send a key, or give the client an address: TestClient(app, client=('192.0.2.1', 50000))"
 
 
 class ProxyWarnings:
@@ -55,14 +61,15 @@ class ProxyWarnings:
         self.checks_left -= 1
         for name in _FORWARDING_HEADERS:
             if request.values(name) and not _contains(request, name, peer):
-                self._log_untrusted(_UNTRUSTED, peer, name.decode().title(), peer)
+                self._log_untrusted(_UNTRUSTED, _words(peer), name.decode().title(), peer)
 
     def refused(self, request: Request, peer: str) -> None:
         """An untrusted peer in a private network is over its limit: warn if that happens often."""
         self.checks_left -= 1
         self._refusals_left -= 1
         if self._refusals_left <= 0 and not _contains(request, _FORWARDED_FOR, peer):
-            self._log_untrusted(_REFUSED, peer, self._header, peer)
+            message = f"{_REFUSED}{_IN_A_TEST}" if peer == UNIX else _REFUSED
+            self._log_untrusted(message, _words(peer), self._header, peer)
 
     def trusted(self, peer: str, reported: bool) -> None:
         """A trusted proxy sent a request; `reported` tells whether the header reports a client."""
@@ -87,6 +94,10 @@ class ProxyWarnings:
         # `pop` is atomic, so only one of several threads logs.
         if self._not_logged.pop(kind, False):
             _log.warning(f"{message}. See %s", *args, page("deployment"))
+
+
+def _words(peer: str) -> str:
+    return _WITHOUT_ADDRESS if peer == UNIX else peer
 
 
 def _contains(request: Request, name: bytes, peer: str) -> bool:

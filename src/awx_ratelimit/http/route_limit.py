@@ -21,6 +21,7 @@ from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.owners import EVERYONE, Owner, Per, checked_per
 from awx_ratelimit.http.queues import checked_queue
 from awx_ratelimit.http.settling import Statuses, checked_statuses
+from awx_ratelimit.runtime.documentation import page
 from awx_ratelimit.waiting.lines import Queue
 
 __all__ = ["EVERYONE", "BoundLimit", "Per", "RouteLimit", "scope_of", "scope_of_function"]
@@ -159,7 +160,10 @@ def _plan_of(limit: object) -> Plan:
         if isinstance(limit, Collection):
             remedy = "; write Plan.of('limits', per_minute=5, per_hour=100) for several"
         elif callable(limit):
-            remedy = "; write limit('30/minute'): limits of single callers are those of their plans"
+            remedy = (
+                "; write the largest limit, and a cost for each caller: limit('60/minute', cost=function), where the "
+                f"function takes the Request; see {page('route-limits', 'a-limit-that-depends-on-the-caller')}"
+            )
         raise TypeError(
             f"limit: expected a notation such as '30/minute', a Rate or a Plan, got {describe(limit)}{remedy}"
         )

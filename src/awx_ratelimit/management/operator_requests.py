@@ -63,8 +63,9 @@ class OperatorRequest(NamedTuple):
         self.query()
         found = formats.fields(self.full_request, _OVERRIDE, required=["until"])
         if ("times" in found) == ("overrides" in found):
+            got = "both times and overrides" if "times" in found else "neither times nor overrides"
             remedy = "send either overrides, or times for a multiple of all limits"
-            raise InvalidKeyRequest("the body has both or none of two fields", remedy=remedy)
+            raise InvalidKeyRequest(f"the body has {got}", remedy=remedy)
         overrides = found["overrides"] if "overrides" in found else {"times": found["times"]}
         return {"overrides": overrides, "until": sent_time("until", found["until"])}
 

@@ -111,7 +111,8 @@ def log_error_at_startup(error: Exception) -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    _log.error("RateLimitMiddleware: %s", error)
+    # The error of an unknown option names the middleware itself.
+    _log.error("RateLimitMiddleware: %s", str(error).removeprefix("RateLimitMiddleware: "))
 
 
 def failing_app(error: Exception) -> Callable[[Any, Any, Any], Awaitable[None]]:

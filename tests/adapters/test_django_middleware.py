@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.asgi import ASGIRequest
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncRequestFactory, RequestFactory
 from django.utils.functional import SimpleLazyObject
 from tests.adapters.django_site import ENTRY, Site
 
-from awx_ratelimit import Decision, Limiter, MemoryBackend, Plan, Rule
+from awx_ratelimit import Caller, Decision, Limiter, MemoryBackend, Plan, Rule, WsgiRateLimitMiddleware
+from awx_ratelimit import RateLimitMiddleware as AsgiRateLimitMiddleware
 from awx_ratelimit.adapters.django import DjangoUser, RateLimitMiddleware
 from awx_ratelimit.testing import ManualClock
 
@@ -68,6 +70,31 @@ def middleware(configured: dict[str, Any], view: Any) -> RateLimitMiddleware:
     """The entry around `view`, with a configuration."""
     with Site({}, AWX_RATELIMIT=configured).active():
         return RateLimitMiddleware(view)
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+@pytest.mark.parametrize("is_outside", [False, True], ids=["entry", "around Django"])
+def test_decision_of_a_request(kind: str, is_outside: bool, backend: MemoryBackend) -> None:
+    """A view finds the decision, and None if the path or the caller is exempt, also if a middleware around decides."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        found = request.META.get("awx_ratelimit.decision")
+        if isinstance(request, ASGIRequest):
+            assert is_outside or request.scope["state"]["rate_limit"] is found
+            found = request.scope["state"]["rate_limit"]
+        return HttpResponse(str(found))
+
+    keys = {"alice": "p", "monitor": Caller("monitor", exempt=True), "unlimited": Plan.unlimited("u")}
+    options = settings(backend, keys=keys)
+    around: Any = WsgiRateLimitMiddleware if kind == "wsgi" else AsgiRateLimitMiddleware
+    made = Site({"": view, "health": view}, MIDDLEWARE=[] if is_outside else [ENTRY], AWX_RATELIMIT=options)
+    get = getattr(made, kind)((lambda app: around(app, **options)) if is_outside else None)
+
+    requests = [("/", "alice"), ("/health", "alice"), ("/", "monitor"), ("/", "unlimited")]
+    seen = [get(*each).body for each in requests]
+
+    assert seen[1:3] == [b"None"] * 2
+    assert [text.startswith(b"<Decision allowed") for text in seen] == [True, False, False, True]
 
 
 @pytest.mark.parametrize("kind", ["wsgi", "asgi"])

@@ -1,8 +1,10 @@
 """`limit` in FastAPI: WebSockets, routers, names and the OpenAPI document."""
 
+import inspect
 import re
 from collections.abc import Callable
 from typing import Annotated, Any
+from unittest.mock import create_autospec
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, WebSocket
@@ -285,6 +287,19 @@ def test_wrong_dependencies(dependency: Callable[[], Any], error: str) -> None:
     """What is no dependency is an error when the route is made, which says what to write."""
     with pytest.raises(TypeError, match=re.escape(error)):
         FastAPI().get("/", dependencies=[dependency()])(lambda: None)
+
+
+@pytest.mark.parametrize(
+    "decorator",
+    [limit("5/minute"), starlette.limit("5/minute"), flask.limit("5/minute"), quart.limit("5/minute")],
+    ids=["FastAPI", "Starlette", "Flask", "Quart"],
+)
+def test_introspection(decorator: Any) -> None:
+    """Programs that look at a decorator, such as debuggers and mocks, get no error."""
+    assert not hasattr(decorator, "dependency")
+    assert inspect.signature(decorator).parameters
+    assert len(inspect.getmembers(decorator)) > 1
+    assert create_autospec(decorator) is not None
 
 
 def test_functions_of_the_request() -> None:

@@ -13,7 +13,7 @@ A decorated view needs no RateLimit.
 import inspect
 from collections.abc import Callable, Iterable
 from functools import partial, wraps
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from weakref import WeakSet
 
 from awx_ratelimit.runtime.extras import missing_package
@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
 
 from awx_ratelimit.adapters.late_limits import LateLimits, is_registered
 from awx_ratelimit.adapters.middleware import MIDDLEWARE_OPTIONS, WsgiRateLimitMiddleware
-from awx_ratelimit.adapters.options import OnlyDecorates, called_without_request, check_route_gate
+from awx_ratelimit.adapters.options import NotADependency, OnlyDecorates, called_without_request, check_route_gate
 from awx_ratelimit.adapters.wsgi.route_limits import admit
 from awx_ratelimit.core.option_names import ROUTE_HINTS, check_option_names, with_option_hints
 from awx_ratelimit.core.plan import Plan
@@ -100,7 +100,7 @@ class ViewLimit(OnlyDecorates):
         self._limit = limit
         self._gate = gate
 
-    def __call__(self, view: _View) -> _View:
+    def __call__(self, view: Annotated[_View, NotADependency]) -> _View:
         """Return `view` with the limit. Raises TypeError for anything but a function."""
         if not callable(view) or isinstance(view, type):
             raise TypeError(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 from awx_ratelimit.core.validation import check_whole_number, type_name
 from awx_ratelimit.http.gate import AsyncGate
@@ -69,19 +69,34 @@ def called_without_request(function: Any, place: str) -> TypeError:
     )
 
 
-class OnlyDecorates:
-    """A limit that FastAPI must not take for a dependency: it would read the parameters of a decorator from the query.
+class NotADependency(TypeError, AttributeError):
+    """A decorator was given to FastAPI as a dependency.
 
-    FastAPI asks a dependency for its signature, and an item of `dependencies` for its dependency.
+    In an annotation it marks a parameter that FastAPI must not read from the query: FastAPI asks pydantic for its type.
+    It is an AttributeError too, so that `hasattr` and other introspection of a decorator work.
     """
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("__signature__", "dependency"):
-            raise TypeError(
-                "limit: expected a dependency of FastAPI, got a decorator; write Depends(limit('5/minute')), with the "
-                "limit of awx_ratelimit.adapters.fastapi"
-            )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    def __init__(self) -> None:
+        super().__init__(
+            "limit: expected a dependency of FastAPI, got a decorator; write Depends(limit('5/minute')), with the "
+            "limit of awx_ratelimit.adapters.fastapi"
+        )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: object) -> NoReturn:
+        raise cls
+
+
+class OnlyDecorates:
+    """A limit that FastAPI must not take for a dependency. The parameter of its `__call__` is a NotADependency.
+
+    FastAPI asks an item of `dependencies` for its dependency.
+    """
+
+    @property
+    def dependency(self) -> NoReturn:
+        """Raises NotADependency."""
+        raise NotADependency
 
 
 def check_handler(handler: Any, app: str) -> None:

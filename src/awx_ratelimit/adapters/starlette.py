@@ -9,13 +9,13 @@ Only a limit imports Starlette.
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from awx_ratelimit.adapters.asgi.lifespan import failing_app
 from awx_ratelimit.adapters.asgi.middleware import RateLimitMiddleware
 from awx_ratelimit.adapters.asgi.route_limits import admit
 from awx_ratelimit.adapters.late_limits import LateLimits, is_registered
-from awx_ratelimit.adapters.options import OnlyDecorates, called_without_request, check_route_gate
+from awx_ratelimit.adapters.options import NotADependency, OnlyDecorates, called_without_request, check_route_gate
 from awx_ratelimit.core.option_names import ROUTE_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -76,7 +76,7 @@ class EndpointLimit(OnlyDecorates):
         self.limit = limit
         self._gate = gate
 
-    def __call__(self, endpoint: _Endpoint) -> _Endpoint:
+    def __call__(self, endpoint: Annotated[_Endpoint, NotADependency]) -> _Endpoint:
         """Return `endpoint` with the limit."""
         was_registered = is_registered(endpoint)
         return self.decorate_noted(endpoint, was_registered=was_registered)  # type: ignore[no-any-return]

@@ -17,7 +17,7 @@ _FILE: Final = "host:///path/to/file"
 _EXAMPLES: Final = {
     "memory": "memory://",
     **dict.fromkeys(("host", "file", "sqlite"), _FILE),
-    **dict.fromkeys(_TCP, "redis://host:6379"),
+    **{scheme: f"{scheme}://host:6379" for scheme in _TCP},
     **dict.fromkeys(POSTGRES, "postgresql://user@host/database"),
 }
 _SCHEME: Final = re.compile("[a-z][a-z0-9+.-]*")

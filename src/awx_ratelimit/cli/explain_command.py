@@ -12,12 +12,13 @@ from awx_ratelimit.cli.app_gates import ask, gate_of
 from awx_ratelimit.cli.callers import caller_of
 from awx_ratelimit.cli.options import Json, with_options
 from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin
-from awx_ratelimit.http.client_address import ADDRESS_PREFIX, UNIX
+from awx_ratelimit.http.client_address import ADDRESS_PREFIX
 from awx_ratelimit.http.explain import AnyGate, explainable, found_by, request_to
 from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.identity.static_keys import StaticKeys
 from awx_ratelimit.http.known_callers import key_service_of
 from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.proxy_warnings import UNIX
 from awx_ratelimit.keys.validation import refuse_key
 
 Method = Annotated[str, typer.Argument(help="Method of the request, such as GET.")]

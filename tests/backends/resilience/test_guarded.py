@@ -111,6 +111,64 @@ def test_a_successful_probe_ends_the_outage(
     assert turns == ["the backend does not answer", "the backend answers again"]
 
 
+@pytest.mark.parametrize(
+    ("on_outage", "done"),
+    [("local", "decided 4 claims by itself"), ("open", "allowed 4 claims"), ("closed", "refused 4 claims")],
+)
+def test_log_of_an_outage(
+    backend: Failing, seconds: list[float], caplog: pytest.LogCaptureFixture, on_outage: Any, done: str
+) -> None:
+    """At its end, the log says how long it was, and what this process did with the claims since the line before."""
+    caplog.set_level(logging.WARNING, "awx_ratelimit")
+    backend.fails = True
+    limiter = Limiter(GuardedBackend(backend, on_outage=on_outage))
+    for _ in range(MAX_CONSECUTIVE_FAILURES + 3):
+        with suppress(BackendUnavailable):
+            limiter.acquire("s", PLAN)
+    backend.fails = False
+    seconds[0] += 1.5
+    limiter.acquire("t", PLAN)
+
+    assert f"the backend answers again, after 1.5 s in which this process {done}" in caplog.messages
+
+
+class TwoServers(MemoryBackend):
+    """A backend with a server for each subject, of which some do not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing: set[str] = set()
+
+    def home(self, subject: str) -> str:
+        return subject
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
+        if subject in self.failing:
+            raise BackendUnavailable("gone")
+        return super().acquire(subject, plan, cost)
+
+
+def test_log_of_two_outages(seconds: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    """If two servers fail one after the other, each line counts from the failure of its server."""
+    caplog.set_level(logging.WARNING, "awx_ratelimit")
+    backend = TwoServers()
+    limiter = Limiter(GuardedBackend(backend))
+    for subject in ("a", "b"):
+        backend.failing.add(subject)
+        for _ in range(MAX_CONSECUTIVE_FAILURES + 2):
+            limiter.acquire(subject, PLAN)
+        seconds[0] += 1
+    backend.failing.clear()
+    seconds[0] += 1
+    for subject in ("a", "b"):
+        limiter.acquire(subject, PLAN)
+
+    assert [message for message in caplog.messages if "answers again" in message] == [
+        "the backend answers again, after 3.0 s in which this process decided 10 claims by itself",
+        "the backend answers again, after 2.0 s in which this process decided 3 claims by itself",
+    ]
+
+
 def test_open_admits_everything(backend: Failing) -> None:
     """With on_outage="open" every claim is admitted; its release and refund do nothing."""
     backend.fails = True

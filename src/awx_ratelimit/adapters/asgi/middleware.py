@@ -29,7 +29,8 @@ class RateLimitMiddleware(LimitsApp):
 
     At the end of the app's lifespan, the gate sends pending releases before the server exits.
 
-    The decision is at ``scope["state"]["rate_limit"]``. Two middlewares with the same gate decide once.
+    The decision is at ``scope["state"]["rate_limit"]``, None for an exempt request. Two middlewares
+    with the same gate decide once.
 
     A request is decided before its body is received. Before a refusal the middleware receives up to `max_drain_bytes`
     of the body, for 2 seconds at most, because a proxy turns the response to an unread upload into a 502. It receives

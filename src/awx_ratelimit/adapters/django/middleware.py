@@ -30,8 +30,8 @@ class RateLimitMiddleware(LimitsApp):
 
     A refused request reaches no view. A slot is held until the response ends, also if the client hangs up. Put it after
     AuthenticationMiddleware if users are the callers, else as far up as you can. The decision is at
-    ``request.META["awx_ratelimit.decision"]``. Requests that a gate around Django has decided are not decided twice by
-    the same gate.
+    ``request.META["awx_ratelimit.decision"]``, None for an exempt request. Requests that a gate around Django has
+    decided are not decided twice by the same gate.
 
     Raises ImproperlyConfigured if the setting is missing or wrong.
     """

@@ -57,7 +57,8 @@ _texts = _Texts()
 class RateLimitMiddleware(LimitsApp):
     """Limits the requests of `app` by `gate`, from any thread.
 
-    The decision is at ``environ["awx_ratelimit.decision"]``. Two middlewares with the same gate decide once.
+    The decision is at ``environ["awx_ratelimit.decision"]``, None for an exempt request. Two middlewares
+    with the same gate decide once.
 
     Before a refusal the middleware reads up to `max_drain_bytes` of the request's body, because a proxy turns the
     response to an unread upload into a 502. It reads nothing if the client sent ``Expect: 100-continue``, and 0 turns

@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from awx_ratelimit.backends.base import KnowsSettled, TakesLocalUsage
 from awx_ratelimit.backends.memory.backend import MemoryBackend
@@ -27,6 +27,8 @@ OnOutage = Literal["local", "open", "closed"]
 #: For each server of a claim: its circuit breaker, the ticket there, and the number of failures when it was sent.
 Tickets: TypeAlias = Sequence[tuple[CircuitBreaker, int, int]]
 _RETRY_S = 1.0
+#: What a process has done with the claims of an outage. A request may be several claims.
+_DONE: Final = {"local": "decided %d claims by itself", "open": "allowed %d claims", "closed": "refused %d claims"}
 #: Every claim of a corrupt subject meets the error, so it is logged at most once per interval.
 _LOG_INTERVAL_S = 60.0
 
@@ -47,7 +49,8 @@ class Fallback:
         self._open = OpenShares()
         self._can_settle = backend.can_settle if isinstance(backend, KnowsSettled) else None
         self._breakers = CircuitBreakers(backend)
-        self._began_s: dict[CircuitBreaker, float] = {}
+        #: For each open breaker: when it opened, and `_decisions` before the claim that opened it.
+        self._began: dict[CircuitBreaker, tuple[float, int]] = {}
         self._reconcile_from_s = 0.0
         self._log_from_s = 0.0
         self._outages = 0
@@ -85,10 +88,10 @@ class Fallback:
         """The backend has answered a claim. Local decisions are now reconciled with it, in a thread."""
         for breaker, number, _ in tickets:
             if breaker.on_success(number, getattr(breaker.part, "answered_calls", None)):
-                now_s = time.monotonic()
-                seconds, self._reconcile_from_s = now_s - self._began_s.pop(breaker, now_s), now_s
-                message = "the backend answers again, after %.1f s and %d decisions without it"
-                _log.warning(message, seconds, self._decisions - self._decisions_before)
+                now_s = self._reconcile_from_s = time.monotonic()
+                began_s, before = self._began.pop(breaker, (now_s, self._decisions))
+                message = f"the backend answers again, after %.1f s in which this process {_DONE[self._on_outage]}"
+                _log.warning(message, now_s - began_s, self._decisions - before)
         due = (self.reconciliation.is_pending or self.late) and time.monotonic() >= self._reconcile_from_s
         if due:
             self._reconciling.start(self._reconcile, backend)
@@ -160,8 +163,8 @@ class Fallback:
     def _count_failure(self, breaker: CircuitBreaker, number: int, error: BaseException, now_s: float) -> None:
         if breaker.on_failure(number, now_s, random.random()):  # noqa: S311  # no secret
             if self._breakers.count_open(now_s) == 1:
-                self._began_s, self._decisions_before = {}, self._decisions
-            self._began_s[breaker] = now_s
+                self._began, self._decisions_before = {}, self._decisions
+            self._began[breaker] = now_s, self._decisions
             self._outages += 1
             why = str(error) or "no answer within the budget"
             _log.error("the backend does not answer, and limits are %s until it does: %s", self._on_outage, why)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.redis_servers import RedisServer
 
-from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, MemoryBackend, Plan
+from awx_ratelimit import AsyncLimiter, BackendUnavailable, HostBackend, Limiter, MemoryBackend, Plan
 from awx_ratelimit.backends.open import open_async_backend, open_backend, open_to_look
 from awx_ratelimit.backends.redis.backend_sync import RedisBackend
 
@@ -26,9 +26,11 @@ def test_memory_is_opened() -> None:
 async def test_a_host_file_is_opened(tmp_path: Path) -> None:
     """`host://` and an absolute path are one backend for both limiters; special characters are percent-encoded."""
     url = f"host://{tmp_path}/my%20limits"
-    limiter, other = AsyncLimiter(open_async_backend(url)), Limiter(open_backend(url))
+    backend = open_async_backend(url)
+    limiter, other = AsyncLimiter(backend), Limiter(open_backend(url))
     allowed = [(await limiter.acquire("s", PLAN)).allowed for _ in range(2)]
 
+    assert type(backend) is HostBackend
     assert allowed == [True, True]
     assert other.acquire("s", PLAN).allowed is False
     assert (tmp_path / "my limits").exists()

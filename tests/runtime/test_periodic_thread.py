@@ -88,3 +88,45 @@ def test_stop_within_start(started: bool, monkeypatch: pytest.MonkeyPatch) -> No
 
     assert threads[0].is_alive() is False
     assert work.ticker.thread is None
+
+
+class Pausing:
+    """A method that pauses in each call."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.ends: list[bool] = []
+        self.begun = 0
+        self.ticker = PeriodicThread("awx-key-pausing", self.work, 1_000.0)
+
+    def work(self) -> None:
+        self.begun += 1
+        self.ends.append(self.ticker.pause(self.seconds))
+
+
+def test_stop_ends_a_pause() -> None:
+    """A pause returns at once if the thread is to end, and the thread then does its last work."""
+    pausing, last = Pausing(1_000.0), threading.Event()
+    pausing.ticker.start()
+    pausing.ticker.wake()
+    assert eventually(lambda: pausing.begun, 1) == 1
+    thread = pausing.ticker.thread
+    pausing.ticker.wake()
+    pausing.ticker.stop(30, last.set)
+
+    assert thread is not None
+    assert not thread.is_alive()
+    assert last.is_set()
+    assert pausing.ends == [True]
+
+
+def test_wake_during_a_pause() -> None:
+    """A pause lasts its whole time although the thread is woken, and then the method is called again."""
+    pausing = Pausing(0.01)
+    pausing.ticker.start()
+    pausing.ticker.wake()
+    assert eventually(lambda: pausing.begun, 1) == 1
+    pausing.ticker.wake()
+
+    assert eventually(lambda: pausing.ends, [False, False]) == [False, False]
+    pausing.ticker.stop(30)

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakMethod
@@ -63,6 +64,24 @@ class PeriodicThread:
         if not self._awake:
             self._awake = True
             self._signals.put(None)
+
+    def pause(self, seconds: float) -> bool:
+        """For `work`: wait for `seconds`, or until the thread is to end. Returns whether it is to end.
+
+        A `wake` meanwhile causes another call of `work`, as always.
+        """
+        until_s, is_woken = time.monotonic() + seconds, False
+        try:
+            while (last := self._signals.get(timeout=max(0.0, until_s - time.monotonic()))) is None:
+                is_woken = True
+        except queue.Empty:
+            return False
+        else:
+            self._signals.put(last)
+            return True
+        finally:
+            if is_woken:
+                self._signals.put(None)
 
     def stop(self, timeout_s: float, last: Callable[[], Any] | None = None) -> None:
         """End the thread for good, after a call of `last`, by default of `work`. A second call does nothing.

@@ -2,9 +2,11 @@
 
 import threading
 
+import pytest
 from tests.machine import eventually
+from tests.redis_servers import RedisServer
 
-from awx_ratelimit import Concurrency, Plan
+from awx_ratelimit import Concurrency, Limiter, Plan, RedisBackend
 from awx_ratelimit.backends.remote.maintenance_thread import MaintenanceThread, ReleaseDelay
 
 SHORT = Plan("short", (), Concurrency(1, ttl_ms=1_000))
@@ -86,3 +88,35 @@ def test_start_while_a_stop_waits() -> None:
     stopper.join(5)
 
     assert started is not None
+
+
+class Endless:
+    """A delay of releases that does not end by itself."""
+
+    begun = threading.Event()
+
+    @property
+    def seconds(self) -> float:
+        self.begun.set()
+        return 1_000.0
+
+    def goes_on(self, left_over: bool, in_flight: bool) -> bool:
+        return left_over or in_flight
+
+
+def test_close_during_a_delay(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that is closed while its thread delays a release sends the release, and ends the thread."""
+    monkeypatch.setattr("awx_ratelimit.backends.remote.maintenance.ReleaseDelay", Endless)
+    url = f"redis://127.0.0.1:{redis_server.port}"
+    backend = RedisBackend.from_url(url, timeout_ms=10_000)
+    limiter = Limiter(backend)
+    limiter.release(limiter.acquire("s", SHORT))
+    assert Endless.begun.wait(10)
+    thread = backend._maintenance._thread.thread
+    limiter.close()
+
+    assert thread is not None
+    assert not thread.is_alive()
+    other = Limiter(RedisBackend.from_url(url, timeout_ms=10_000))
+    assert other.acquire("s", SHORT).allowed
+    other.close()

@@ -172,7 +172,8 @@ class Maintenance:
         queued = settlements.unsent_ids()
         waits = not renew and bool(released or queued)
         while waits:
-            time.sleep(self._release_delay.seconds)
+            if self._thread.pause(self._release_delay.seconds):
+                return  # the backend is closed, which sends them
             released = [lease for lease in released if lease in pending]
             queued &= settlements.unsent_ids()
             waits = self._release_delay.goes_on(bool(released or queued), bool(self.session.lease_ids.in_flight()))

@@ -34,6 +34,7 @@ class ReleaseDelay:
     """
 
     def __init__(self) -> None:
+        #: The next wait, which the end of the thread cuts short.
         self.seconds = _MIN_DELAY_S
         self._waited_s = 0.0
 

@@ -56,8 +56,8 @@ def test_restart(tmp_path: Path) -> None:
     "command", parameters(SERVERS, full=("gunicorn, 2 workers of 8 threads", "gunicorn, preloaded"))
 )
 def test_memory_backend_warns_workers(command: str, tmp_path: Path) -> None:
-    """Workers of one server that keep limits in memory log a warning."""
-    with serving(command, "memory://", tmp_path):
-        pass
+    """Workers of one server that keep limits in memory log a warning, before their first decision at the latest."""
+    with serving(command, "memory://", tmp_path) as port:
+        ask(port, "/", KEY)
 
     assert WARNING in (tmp_path / "log").read_text()

@@ -389,13 +389,17 @@ def test_fork_of_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert seen == [False, True]
 
 
-@pytest.mark.parametrize(("workers", "shared", "warnings"), [(4, False, 1), (1, False, 0), (4, True, 0)])
+@pytest.mark.parametrize(
+    ("workers", "shared", "options", "warnings"),
+    [(4, False, {}, 1), (1, False, {}, 0), (4, True, {}, 0), (4, False, {"warn_of_workers": False}, 0)],
+)
 def test_several_workers(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
     workers: int,
     shared: bool,
+    options: dict[str, bool],
     warnings: int,
 ) -> None:
     """One of several workers that share no folder warns once, at its first limiter, and names the variable to set."""
@@ -403,7 +407,7 @@ def test_several_workers(
     monkeypatch.setattr("awx_ratelimit.runtime.server_workers.workers_of_server", lambda _: ("gunicorn", workers))
     if shared:
         monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    metrics = PrometheusMetrics(CollectorRegistry())
+    metrics = PrometheusMetrics(CollectorRegistry(), **options)
     before = caplog.text.count("PrometheusMetrics")
     for _ in range(2):
         Limiter(MemoryBackend(), listeners=[metrics])

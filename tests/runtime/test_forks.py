@@ -18,6 +18,7 @@ from awx_ratelimit.runtime.forks import (
     ProcessMark,
     process_mark,
     register_after_fork,
+    register_first_decision,
     renew_if_forked,
 )
 
@@ -97,6 +98,33 @@ def test_failing_renewal(fork: Callable[[], int], caplog: pytest.LogCaptureFixtu
 
     assert in_child(fork, others_were_renewed)
     assert broken.renewals == 0
+
+
+class Deciding:
+    """Counts the first decisions of a child process."""
+
+    def __init__(self) -> None:
+        self.firsts = 0
+        register_first_decision(self.first)
+
+    def first(self) -> None:
+        self.firsts += 1
+
+
+@pytest.mark.parametrize("fork", FORK_PARAMETERS)
+def test_first_decision(fork: Callable[[], int]) -> None:
+    """It is announced once in each child process that decides, not at the fork, and not in the first process."""
+    part, limiter, plan = Deciding(), Limiter(MemoryBackend()), Plan.of("p", per_minute=60)
+    limiter.acquire("s", plan)
+
+    def announced_once() -> bool:
+        before = part.firsts
+        for _ in range(3):
+            limiter.acquire("s", plan)
+        return before == 0 and part.firsts == 1
+
+    assert in_child(fork, announced_once)
+    assert part.firsts == 0
 
 
 @pytest.mark.own_process

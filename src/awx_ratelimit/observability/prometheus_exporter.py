@@ -16,6 +16,7 @@ from prometheus_client import (
 from prometheus_client.metrics_core import Metric
 
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.validation import check_bool
 from awx_ratelimit.observability import families
 from awx_ratelimit.observability.families import Family
 from awx_ratelimit.observability.limit_metrics import COUNTERS, GAUGES, Labels, LimitMetrics, Observes
@@ -24,13 +25,14 @@ from awx_ratelimit.observability.prometheus_files import FOLDER, AllProcesses
 from awx_ratelimit.runtime.documentation import page
 from awx_ratelimit.runtime.event_loops import in_thread
 from awx_ratelimit.runtime.exits import register_at_exit
-from awx_ratelimit.runtime.forks import ForkSafeLock, register_around_fork
+from awx_ratelimit.runtime.forks import ForkSafeLock, register_around_fork, register_first_decision
 from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 from awx_ratelimit.runtime.server_workers import WorkerWarning
 
 _warning = WorkerWarning(
     "PrometheusMetrics is per process: with {workers} {server} workers, each scrape shows the numbers of one of them. "
-    f"Set {FOLDER} to an empty folder before the server starts: see {{page}}"
+    f"Set {FOLDER} to an empty folder before the server starts, or warn_of_workers=False if each has an address of its "
+    "own: see {page}"
 )
 _PUBLISH_S: Final = 1.0
 #: Longer than it takes to publish.
@@ -42,19 +44,23 @@ class PrometheusMetrics(LimitMetrics):
 
     No label is ever a subject, a key, a path or an address. Plans beyond the first 1,000 share one label. With
     ``PROMETHEUS_MULTIPROC_DIR`` the metrics are in its files and not in `registry`. Without it, this logs a warning if
-    the process is one of several workers of a server. Raises ValueError if `registry` has another PrometheusMetrics.
+    the process is one of several workers of a server; `warn_of_workers=False` is for workers that are scraped at an
+    address each. Raises ValueError if `registry` has another PrometheusMetrics, and InvalidLimit for a wrong option.
     """
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, registry: CollectorRegistry = REGISTRY, *, warn_of_workers: bool = True) -> None:
+        check_bool(warn_of_workers, "warn_of_workers")
         self._publishing = ForkSafeLock()
         self._thread = PeriodicThread("awx-metrics", self.publish, _PUBLISH_S)
         self._is_shared = FOLDER in os.environ
+        self._warns = warn_of_workers and not self._is_shared
         super().__init__(self._histogram_of)
         if self._is_shared:
             register_at_exit(self.flush)
         else:
             _register(registry, _Collector(self))
         register_around_fork(self._pause, self._resume)
+        register_first_decision(self._check_workers)
 
     def _renew(self) -> None:
         super()._renew()
@@ -64,15 +70,13 @@ class PrometheusMetrics(LimitMetrics):
         self._published: dict[tuple[Family, Labels], int] = {}
         self._is_publishing = self._is_paused = False
         self._thread.renew()
-        if self._limiters:
-            self._warn_of_workers()
 
     def watch(self, limiter: Any) -> None:
         super().watch(limiter)
-        self._warn_of_workers()
+        self._check_workers()
 
-    def _warn_of_workers(self) -> None:
-        if not self._is_shared:
+    def _check_workers(self) -> None:
+        if self._warns and self._limiters:
             _warning.log(page("metrics", "several-processes"))
 
     def _pause(self) -> None:

@@ -13,6 +13,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol, TypeAlias, cast
 from weakref import WeakMethod
 
@@ -21,6 +22,7 @@ _Bound = Callable[[], Any]
 #: The pid of a process, and the factory of its locks.
 _Surroundings: TypeAlias = tuple[int, Any]
 _RENEWALS: list[WeakMethod[_Bound]] = []
+_FIRST_DECISIONS: list[WeakMethod[_Bound]] = []
 _PAUSES: list[WeakMethod[_Bound]] = []
 _RESUMPTIONS: list[WeakMethod[_Bound]] = []
 #: The kernel fills such a page with zeros in a child (Linux 4.14, madvise(2)). The module `mmap` lacks the constant.
@@ -82,11 +84,21 @@ _renewed_for = [_surroundings()]
 SAME_PROCESS.value = 0
 _LOCKS: dict[_Surroundings, Any] = {}
 _renewing_in: set[_Surroundings] = set()
+#: Not empty in a child process that has not decided yet.
+_undecided: list[None] = []
 
 
 def register_after_fork(renew: _Bound) -> None:
     """Call the bound method `renew` in each child process, as long as its object lives."""
     _remember(_RENEWALS, renew)
+
+
+def register_first_decision(act: _Bound) -> None:
+    """Call the bound method `act` before the first decision of each child process, as long as its object lives.
+
+    Most children of a program decide nothing. During the fork it is not known yet what a child is for.
+    """
+    _remember(_FIRST_DECISIONS, act)
 
 
 class ForkSafeLock:
@@ -113,6 +125,14 @@ def renew_if_forked() -> None:
     """Renew everything if this process was forked without the hooks, or patched by gevent. Thread-safe."""
     if SAME_PROCESS:
         return
+    _renew_here()
+    # Only one of several threads takes it.
+    with suppress(IndexError):
+        _undecided.pop()
+        _call(_FIRST_DECISIONS)
+
+
+def _renew_here() -> None:
     here = _surroundings()
     # A new lock for each process: the parent's may have been locked during the fork.
     with _LOCKS.setdefault(here, threading.RLock()):
@@ -130,7 +150,7 @@ def renew_if_forked() -> None:
 
 
 def _renew_in_child() -> None:
-    renew_if_forked()
+    _renew_here()
     # gevent may still patch the child, so its first decision checks again.
     SAME_PROCESS.value = 0
 
@@ -144,6 +164,7 @@ def _renew() -> None:
         except Exception:
             # Continue: the others must still be renewed.
             _log.exception("a part of the rate limiter could not be prepared for this child process")
+    _undecided[:] = [None]
 
 
 def _remember(known: list[WeakMethod[_Bound]], method: _Bound) -> None:

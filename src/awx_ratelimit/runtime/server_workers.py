@@ -1,9 +1,12 @@
 """`WorkerWarning`: warns if this process is one of several workers of a server.
 
+It is called when a limiter is made, and before the first decision of a child process.
+
 Servers do not tell a worker about the others, and WEB_CONCURRENCY is also set for single processes. So this module
 looks at /proc: the parent's command is that of a known server, and the parent has several children with the same
 command that started within the same seconds. (A replaced worker has started earlier.) Without /proc there is no
-warning. The first worker may look too early; the later ones then warn.
+warning. The first worker may look too early; the later ones then warn. A process of a pool that a worker has made is
+no worker, although its parent's command is that of the server: multiprocessing tells what it runs.
 """
 
 import logging
@@ -60,13 +63,23 @@ def _find_workers(proc: str) -> tuple[str, int]:
     """The server that started this process, and how many workers it has."""
     parent = os.getppid()
     server = _server_name(_read(proc, parent, "cmdline"))
-    if not server:
+    if not server or not _may_be_worker(server):
         return "", 0
     own, started_s = _command_pattern(proc, os.getpid()), _started_s(proc, os.getpid())
     children = [int(pid) for pid in _read(proc, parent, f"task/{parent}/children").split()]
     return server, sum(
         _command_pattern(proc, pid) == own and abs(_started_s(proc, pid) - started_s) < _TOGETHER_S for pid in children
     )
+
+
+def _may_be_worker(server: str) -> bool:
+    """Whether multiprocessing has not started this process, or to run a function of `server`."""
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is None or processes.parent_process() is None:
+        return True
+    target = getattr(processes.current_process(), "_target", None)
+    module: str = getattr(target, "__module__", None) or ""
+    return module.partition(".")[0] == server
 
 
 def _server_name(command: bytes) -> str:

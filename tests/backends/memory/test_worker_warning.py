@@ -3,12 +3,16 @@
 import logging
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import _process_worker
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from awx_ratelimit import AsyncLimiter, Limiter, MemoryBackend
+from awx_ratelimit import AsyncLimiter, Limiter, MemoryBackend, Plan
 from awx_ratelimit.backends.memory import worker_warning
 from awx_ratelimit.runtime.server_workers import SERVERS
 
@@ -111,10 +115,59 @@ def test_only_limiters_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     Limiter(backends[0])
     AsyncLimiter(backends[1])
     for backend in backends:
-        backend.after_fork()
+        backend._warn_of_workers()
 
     assert before == []
     assert len(asked) == 4
+
+
+def start_worker() -> None:
+    """What a server runs in a worker."""
+
+
+start_worker.__module__ = "uvicorn._subprocess"
+
+
+@pytest.mark.parametrize(("target", "warns"), [(start_worker, True), (_process_worker, False), (None, False)])
+def test_processes_of_a_pool(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, target: Any, warns: bool
+) -> None:
+    """Processes that a worker starts for other work are no workers, although their parent is a server."""
+    own = SimpleNamespace(_target=target)
+    processes = SimpleNamespace(parent_process=lambda: "a process", current_process=lambda: own)
+    monkeypatch.setitem(sys.modules, "multiprocessing.process", processes)
+    spawned = SPAWNED % (5, 7)
+    worker_warning.warn_about_workers(family(tmp_path, "python\0-m\0uvicorn\0app:app", spawned, [(spawned, 0.1)]))
+
+    assert bool(caplog.messages) == warns
+
+
+@pytest.mark.own_process
+def test_pool_of_a_forked_worker(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The process of a pool that a single worker forks logs nothing, also if it decides."""
+    monkeypatch.setattr("awx_ratelimit.runtime.server_workers._server_name", lambda _: "gunicorn")
+    monkeypatch.setattr("awx_ratelimit.runtime.server_workers._command_pattern", lambda *_: b"gunicorn")
+    limiter, plan = Limiter(MemoryBackend()), Plan.of("p", per_minute=60)
+    caplog.clear()
+    worker_warning._warning.is_logged = False
+
+    def messages() -> list[str]:
+        limiter.acquire("s", plan)
+        return [*caplog.messages]
+
+    with ProcessPoolExecutor(2, get_context("fork")) as executor:
+        _pool_work.append(messages)
+        tasks = [executor.submit(_run_pool_work) for _ in range(4)]
+        said = [task.result(30) for task in tasks]
+
+    assert said == [[]] * 4
+
+
+_pool_work: list[Any] = []
+
+
+def _run_pool_work() -> Any:
+    return _pool_work[-1]()
 
 
 @pytest.mark.parametrize(("processes", "warned"), [(5, True), (1, False)])

@@ -15,7 +15,7 @@ from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.runtime.clock import Clock
 from awx_ratelimit.runtime.compiled import IS_COMPILED
-from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
+from awx_ratelimit.runtime.forks import register_after_fork, register_first_decision, renew_if_forked
 
 
 class MemoryBackend(DecidingMemory):
@@ -39,6 +39,7 @@ class MemoryBackend(DecidingMemory):
         self.begin(clock)
         self._is_used = False
         register_after_fork(self.after_fork)
+        register_first_decision(self._warn_of_workers)
 
     if IS_COMPILED:
 
@@ -66,6 +67,8 @@ class MemoryBackend(DecidingMemory):
         """In a child process: replace the locks, and drop the parent's leases."""
         for shard in self._shards:
             shard.after_fork()
+
+    def _warn_of_workers(self) -> None:
         if self._is_used:
             warn_about_workers()
 

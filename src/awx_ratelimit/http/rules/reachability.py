@@ -1,6 +1,7 @@
 """Finds rules that never apply, because the rules before them match all their requests."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TypeAlias
 
@@ -8,20 +9,43 @@ from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.rules.path_readings import normalized
 from awx_ratelimit.http.rules.path_syntax import SEGMENT
 from awx_ratelimit.http.rules.rule import Rule
+from awx_ratelimit.runtime.documentation import page
+
+_log = logging.getLogger("awx_ratelimit")
 
 #: The segments of a path. A variable is None, and Ellipsis at the end is all the rest.
 _Segments: TypeAlias = tuple[object, ...]
 
 
 def check_reachable(rules: Iterable[Rule]) -> None:
-    """Raise InvalidLimit for a rule that never applies. The error names the rules that match all its requests."""
+    """Raise InvalidLimit for a rule for the very requests of one before it, and log other rules that never apply."""
+    for rule, covering in _hidden(rules):
+        same = next((each for each in covering if _path(each) == _path(rule) and _cover_methods([each], rule)), None)
+        if same is not None:
+            raise InvalidLimit(
+                f"{_name(rule)}: expected a rule that applies to some requests, got one after {_name(same)}, which "
+                "matches all of them first; write one rule for these requests, or limit the route with limit(...)"
+            )
+        hiding = _needed(covering, rule)
+        _log.warning(
+            "%s never applies: %s before it %s all its requests, and the first rule that matches decides; "
+            "write it first, or remove it: see %s",
+            _name(rule),
+            " and ".join(map(_name, hiding)),
+            "match" if len(hiding) > 1 else "matches",
+            page("rules", "order"),
+        )
+
+
+def _hidden(rules: Iterable[Rule]) -> Iterator[tuple[Rule, list[Rule]]]:
+    """Yield each rule that never applies, and the rules before it that match all its paths."""
     literal: dict[_Segments, list[Rule]] = {}
     patterns: list[Rule] = []
     for rule in rules:
-        segments = _segments(normalized(rule.path))
+        segments = _path(rule)
         covering = [each for each in chain(literal.get(segments, ()), patterns) if _covers_path(each, rule)]
         if _cover_methods(covering, rule):
-            raise _never_applies(rule, _needed(covering, rule))
+            yield rule, covering
         is_pattern = None in segments or ... in segments
         (patterns if is_pattern else literal.setdefault(segments, [])).append(rule)
 
@@ -30,21 +54,6 @@ def _needed(covering: list[Rule], rule: Rule) -> list[Rule]:
     """One rule that covers `rule` alone, or all that cover one of its methods."""
     alone = [each for each in covering if _cover_methods([each], rule)][:1]
     return alone or [each for each in covering if {*(each.methods or ())} & {*(rule.methods or ())}]
-
-
-def _never_applies(rule: Rule, hiding: list[Rule]) -> InvalidLimit:
-    names = " and ".join(_name(each) for each in hiding)
-    verb = "match" if len(hiding) > 1 else "matches"
-    return InvalidLimit(
-        f"{_name(rule)}: expected a rule that applies to some requests, got one after {names}, which {verb} all of "
-        f"them first; {_advice(rule, hiding)}"
-    )
-
-
-def _advice(rule: Rule, hiding: list[Rule]) -> str:
-    if any(_covers_path(rule, each) and _cover_methods([rule], each) for each in hiding):
-        return "write one rule for these requests, or limit the route with limit(...)"
-    return f"write {_name(rule)} before {'them' if len(hiding) > 1 else _name(hiding[0])}"
 
 
 def _name(rule: Rule) -> str:
@@ -64,9 +73,13 @@ def _covers_path(other: Rule, rule: Rule) -> bool:
     An exemption matches only exact paths. So a rule for the very path of an exemption can charge its other spellings.
     """
     if other.exempt is not True:
-        return _covers(_segments(normalized(other.path)), _segments(normalized(rule.path)))
+        return _covers(_path(other), _path(rule))
     wide, narrow = _segments(other.path), _segments(rule.path)
     return _covers(wide, narrow) and (rule.exempt is True or wide != narrow)
+
+
+def _path(rule: Rule) -> _Segments:
+    return _segments(normalized(rule.path))
 
 
 def _segments(path: str) -> _Segments:

@@ -5,13 +5,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.asgi import get_asgi_application
 from starlette.testclient import TestClient
 from tests.docs.pages import blocks, run_text
 from werkzeug.test import Client
+
+from awx_ratelimit import RateLimitMiddleware, StoredKeys, UsageHistory
+from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 
 ANN = {"email": "ann@acme.example", "password": "correct horse"}
 GUESS = {"email": "ann@acme.example", "password": "incorrect donkey"}
@@ -256,3 +261,22 @@ def test_secure_cookies(page: str) -> None:
 
     assert "__Host-session" in program
     assert "SECURE=True" in program or "https_only=True" in program
+
+
+def test_end_of_django(tmp_path: Path) -> None:
+    """With the ASGI middleware around Django, the usage history is written at the end of the lifespan."""
+    import_module("examples.django_app")
+    store = KeyStore.open(tmp_path / "keys.db")
+    keys, history = KeyService(store), UsageHistory(store, flush_seconds=3_600)
+    keys.accounts.ensure("acct_acme", plan="starter")
+    sent = {"X-API-Key": keys.create("acct_acme", "first-key").secret.reveal()}
+    stored = StoredKeys(KeyVerifier(store))
+    with TestClient(RateLimitMiddleware(get_asgi_application(), keys=stored, listeners=[history])) as client:
+        client.get("/", headers=sent)
+        before = sum(day.allowed for day in keys.usage.history("acct_acme").items)
+    after = sum(day.allowed for day in keys.usage.history("acct_acme").items)
+    stored.verifier.close()
+    history.close()
+    store.close()
+
+    assert (before, after) == (0, 1)

@@ -32,11 +32,11 @@ from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Reply, Request
-from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit, scope_of
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit, SetLimit, limits_on, scope_of
 from awx_ratelimit.pending_decision import mark_coroutine_function
 
 _route_limit = partial(RouteLimit, middleware="app.add_middleware(RateLimitMiddleware, keys=...)")
-#: On a decorated endpoint: its limits.
+#: On a function that makes the OpenAPI document with the limits.
 _LIMITS = "awx_ratelimit_limits"
 _HANDLERS = "starlette.exception_handlers"
 #: In the scopes of mounted apps.
@@ -110,12 +110,14 @@ class FastApiLimit(EndpointLimit):
         self.limit.route_of(endpoint)  # a wrapper of a nameless endpoint would have a name
         parameters = inspect.signature(endpoint).parameters
         names = [name for name, each in parameters.items() if _is_connection(each.annotation)]
-        limited = super().decorate(endpoint if names else _taking_a_request(endpoint))
-        setattr(limited, _LIMITS, [*getattr(endpoint, _LIMITS, ()), self])
-        return limited
+        return super().decorate(endpoint if names else _taking_a_request(endpoint))
+
+    def set_on(self, scope: Any) -> SetLimit:
+        """This dependency on the route that `scope` has matched."""
+        return SetLimit(self.limit, lambda _: self._scope_of(scope), self._gate)
 
     async def _check(self, connection: HTTPConnection, response: Response | None) -> None:
-        admission = await self.admit(connection, self._scope_of(connection))
+        admission = await self.admit(connection, self._scope_of(connection.scope))
         if admission.reply is not None:
             handlers = connection.scope.get(_HANDLERS)
             if handlers is not None:
@@ -128,20 +130,20 @@ class FastApiLimit(EndpointLimit):
             kept = [pair for pair in response.raw_headers if pair[0] not in names]
             response.raw_headers[:] = [*kept, *admission.headers]
 
-    def _scope_of(self, connection: HTTPConnection) -> str:
+    def _scope_of(self, scope: Any) -> str:
         """The scope of a route: its name, with a hash of its path if another route of the app has that name.
 
         A route of a mounted app has a hash in any case: that app does not know the routes of others.
         """
-        route = connection.scope["route"]
-        context = connection.scope.get("fastapi", {}).get("effective_route_context") or route
+        route = scope["route"]
+        context = scope.get("fastapi", {}).get("effective_route_context") or route
         name, path = context.name, context.path_format if hasattr(context, "path_format") else context.path
         identity = f"{sorted(getattr(context, 'methods', None) or ())} {path}"
-        key = connection.scope["app"], name, identity
+        key = scope["app"], name, identity
         found = self._scopes.get(key)
         if found is None:
-            names = Counter(each.name for each in _routes(connection.scope["app"]) if hasattr(each, "name"))
-            is_mounted = _MOUNTED in connection.scope
+            names = Counter(each.name for each in _routes(scope["app"]) if hasattr(each, "name"))
+            is_mounted = _MOUNTED in scope
             if is_mounted:
                 identity += f" {_place_of(route.endpoint)}"
             is_unique = names[name] == 1 and not is_mounted
@@ -232,9 +234,16 @@ def _routes(app: Any) -> Iterator[Any]:
 
 
 def _is_limited(route: Any) -> bool:
-    return hasattr(getattr(route, "endpoint", None), _LIMITS) or _depends_on_limit(getattr(route, "dependant", None))
+    return bool(limits_on(getattr(route, "endpoint", None))) or _depends_on_limit(getattr(route, "dependant", None))
 
 
 def _depends_on_limit(dependant: Any) -> bool:
-    parts = getattr(dependant, "dependencies", ())
-    return isinstance(getattr(dependant, "call", None), FastApiLimit) or any(map(_depends_on_limit, parts))
+    return any(True for _ in limits_among(dependant))
+
+
+def limits_among(dependant: Any) -> Iterator[FastApiLimit]:
+    """The limits that a route depends on, in the order in which FastAPI calls them."""
+    for part in getattr(dependant, "dependencies", ()):
+        yield from limits_among(part)
+    if isinstance(call := getattr(dependant, "call", None), FastApiLimit):
+        yield call

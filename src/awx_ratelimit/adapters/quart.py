@@ -28,7 +28,7 @@ from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Reply, Request, text_headers
-from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit, SetLimit, note_limit
 
 __all__ = ["limit"]
 
@@ -95,6 +95,7 @@ class ViewLimit(OnlyDecorates):
             response.headers.extend(text_headers(admission.headers))
             return response
 
+        note_limit(limited, view, SetLimit(self._limit, lambda _: route, self._gate))
         if was_registered:
             _late_limits.note(view, limited)
         return limited  # type: ignore[return-value]

@@ -23,7 +23,7 @@ from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.policy import Admission
-from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit, SetLimit, note_limit
 from awx_ratelimit.runtime.extras import missing_package
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class EndpointLimit(OnlyDecorates):
             call = endpoint(*args, **kwargs) if is_async else run_in_threadpool(endpoint, *args, **kwargs)
             return with_headers(await call, admission)
 
+        note_limit(limited, endpoint, SetLimit(self.limit, lambda _: route, self._gate))
         return limited
 
     def _limited_method(self, endpoint: Any) -> Any:
@@ -139,6 +140,7 @@ class EndpointLimit(OnlyDecorates):
             if response is not None:
                 await response(view.scope, view.receive, view.send)
 
+        note_limit(limited, dispatch, SetLimit(self.limit, self.limit.route_of, self._gate))
         return limited
 
 

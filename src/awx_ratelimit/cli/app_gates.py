@@ -28,11 +28,6 @@ _NOT_OF_APPS: Final = (
 )
 
 
-def gate_of(name: str) -> AnyGate:
-    """The gate of the app that the option --app names. Raises ValueError."""
-    return gate_around(imported(name, "--app"), name, "--app")
-
-
 def gate_around(app: Any, name: str, option: str) -> AnyGate:
     """The gate of `app`: itself, that of a middleware, or that of the middlewares around a framework's app.
 
@@ -108,15 +103,21 @@ def _place_of(error: BaseException) -> str:
 
 def _gate_in(app: Any) -> AnyGate | None:
     """The outermost gate among `app` and what it is around."""
-    pending, seen = [app], set[int]()
-    while pending and len(seen) < _MAX_OBJECTS:
-        found = pending.pop(0)
+    for found in objects_in(app):
         gate = found if isinstance(found, Gate | AsyncGate) else getattr(found, "gate", None)
         if isinstance(gate, Gate | AsyncGate):
             return gate
+    return None
+
+
+def objects_in(app: Any) -> Iterator[Any]:
+    """`app` and what it is around, the outermost first."""
+    pending, seen = [app], set[int]()
+    while pending and len(seen) < _MAX_OBJECTS:
+        found = pending.pop(0)
+        yield found
         seen.add(id(found))
         pending += [each for each in _inner(found) if each is not None and id(each) not in seen]
-    return None
 
 
 def _inner(app: Any) -> Iterator[Any]:

@@ -81,7 +81,7 @@ def subject_usage(subject: Subject, options: SubjectOptions) -> None:
     With --account, the limits that all keys of the account share come first. With --no-account, the subject belongs to
     no account, and what it uses of such limits by itself comes first. With --database, the subject may be the ID of a
     key, and the limits are those of its account in the key store. If the subject uses nothing now, a line on stderr
-    says so.
+    says so. Limits of rules and of routes are not printed: `explain` prints those of a request.
     """
     if options.account is not None and options.no_account:
         raise typer.BadParameter("expected one of --account and --no-account, got both", param_hint="--account")

@@ -8,9 +8,10 @@ import typer
 
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.cli import output
-from awx_ratelimit.cli.app_gates import ask, gate_of
+from awx_ratelimit.cli.app_gates import ask, gate_around, imported
 from awx_ratelimit.cli.callers import caller_of
 from awx_ratelimit.cli.options import Json, with_options
+from awx_ratelimit.cli.route_limits import RoutesUnknown, expect_limits
 from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin
 from awx_ratelimit.http.client_address import ADDRESS_PREFIX
 from awx_ratelimit.http.explain import AnyGate, explainable, found_by, request_to
@@ -20,6 +21,7 @@ from awx_ratelimit.http.known_callers import key_service_of
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.proxy_warnings import UNIX
 from awx_ratelimit.keys.validation import refuse_key
+from awx_ratelimit.runtime.documentation import page
 
 Method = Annotated[str, typer.Argument(help="Method of the request, such as GET.")]
 PathAndQuery = Annotated[str, typer.Argument(metavar="PATH", help="Path of the request. It may have a query.")]
@@ -83,19 +85,30 @@ def explain(method: Method, path: PathAndQuery, options: ExplainOptions) -> None
     that limit clients by their address need --address.
     """
     options.check()
-    gate = gate_of(options.app)
+    app = imported(options.app, "--app")
+    gate = gate_around(app, options.app, "--app")
     headers = {} if options.key is None else {"X-API-Key": key_from_stdin("--key")}
     request = request_to(gate, method, path, headers, options.address)
     identify = _identifier(gate, options)
+    unknown = _unknown_routes(app, gate, request)
     with explainable(request):
         explained: Explanation = ask(gate, lambda asked: asked.explain(request, identify))
     if options.json:
-        output.print_json(explained.fields())
+        output.print_json({**explained.fields(), "knows_route_limits": not unknown})
     else:
         for line in str(explained).splitlines():
             output.print_line(line)
-    for note in _notes(gate, explained, options):
+    for note in _notes(gate, explained, options, unknown):
         output.say(f"note: {note}")
+
+
+def _unknown_routes(app: Any, gate: AnyGate, request: Request) -> str:
+    """Why limits of the route may be missing in the explanation; empty if they are not."""
+    try:
+        expect_limits(app, gate, request)
+    except RoutesUnknown as error:
+        return str(error)
+    return ""
 
 
 def _identifier(gate: AnyGate, options: ExplainOptions) -> Callable[[Request], Any] | None:
@@ -109,10 +122,15 @@ def _identifier(gate: AnyGate, options: ExplainOptions) -> Callable[[Request], A
     return None
 
 
-def _notes(gate: AnyGate, explained: Explanation, options: ExplainOptions) -> Iterator[str]:
+def _notes(gate: AnyGate, explained: Explanation, options: ExplainOptions, unknown: str) -> Iterator[str]:
     """What the explanation does not say, or may seem to say."""
     if options.json:
         return
+    if unknown:
+        yield (
+            f"the limits of routes are not known here, so a limit of this route may refuse the request: {unknown}. "
+            f"A server knows those of the paths that it serves: see {page('explain', 'limits-of-routes')}"
+        )
     if not options.has_caller and (hint := _way_to_name_a_caller(gate)):
         yield f"this is a request without a key; to explain one with a key, write {hint}"
     if options.address is None and any(budget.subject == _NO_ADDRESS for budget in explained.budgets):

@@ -134,11 +134,11 @@ def _lines(explained: Explanation) -> Iterator[str]:
         yield from _budget_lines(budget)
     if explained.is_fallback:
         yield "the backend is unavailable: its guard decides without it"
-    if explained.has_route_limits:
-        yield "the route has limits of its own, which are not shown"
 
 
 def _verdict(explained: Explanation) -> str:
+    if explained.has_route_limits:
+        return "exempt, but the route has limits of its own, which are not shown"
     if explained.outcome != "refused":
         return explained.outcome
     wait = "" if not explained.retry_after_ms else f"; retry after {durations.wait(explained.retry_after_ms)}"

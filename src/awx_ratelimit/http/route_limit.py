@@ -24,10 +24,12 @@ from awx_ratelimit.http.settling import Statuses, checked_statuses
 from awx_ratelimit.runtime.documentation import page
 from awx_ratelimit.waiting.lines import Queue
 
-__all__ = ["EVERYONE", "BoundLimit", "Per", "RouteLimit", "scope_of", "scope_of_function"]
+__all__ = ["EVERYONE", "BoundLimit", "Per", "RouteLimit", "SetLimit", "scope_of", "scope_of_function"]
 
 #: In a request's scope or environ: the limits that were applied to it, by their scope.
 _APPLIED: Final = "awx_ratelimit.route_limits"
+#: On a function with limits: the limits, the first of which decides first.
+_SET: Final = "awx_ratelimit_limits"
 RouteCost = Cost | Callable[[Request], Cost]
 
 
@@ -148,6 +150,27 @@ class RouteLimit:
         queues = (checked_queue(self._wait_ms, self._max_waiting),)
         rest = (self._charge_on, self._wait_ms, queues, History(), self._middleware)
         return BoundLimit(scope, plan, self.per, self._cost, *rest)
+
+
+class SetLimit(NamedTuple):
+    """A limit as it is set on an endpoint. `gate` decides it; None: that of the middleware.
+
+    `route_for` returns the name of the route for the class that has the endpoint, or for None.
+    """
+
+    limit: RouteLimit
+    route_for: Callable[[Any], str]
+    gate: Any
+
+
+def note_limit(limited: Any, endpoint: Any, limit: SetLimit) -> None:
+    """Let `limits_on` find `limit` on `limited`, which was made of `endpoint`. Decorators that use `wraps` copy it."""
+    setattr(limited, _SET, (limit, *limits_on(endpoint)))
+
+
+def limits_on(endpoint: Any) -> tuple[SetLimit, ...]:
+    """The limits that were set on a function, in the order in which they decide."""
+    return getattr(endpoint, _SET, ())
 
 
 def _plan_of(limit: object) -> Plan:

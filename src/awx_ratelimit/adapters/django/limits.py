@@ -27,7 +27,15 @@ from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit, scope_of_function
+from awx_ratelimit.http.route_limit import (
+    Per,
+    RouteCost,
+    RouteLimit,
+    SetLimit,
+    limits_on,
+    note_limit,
+    scope_of_function,
+)
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 #: A RouteLimit in a project of Django.
@@ -93,8 +101,11 @@ class ViewLimit:
                 return response_of(admission.reply, request)
             return _with_headers(await view(*args, **kwargs), request)
 
+        set_limit = SetLimit(self._limit, lambda owner: _scope_of(view, owner), self._gate)
         if iscoroutinefunction(view):
-            return wraps(view)(limited_async)
+            decorated = wraps(view)(limited_async)
+            note_limit(decorated, view, set_limit)
+            return decorated
 
         @wraps(view)
         def limited(*args: Any, **kwargs: Any) -> Any:
@@ -108,7 +119,27 @@ class ViewLimit:
                 return response_of(admission.reply, request)
             return _with_headers(view(*args, **kwargs), request)
 
+        note_limit(limited, view, set_limit)
         return limited
+
+
+def limits_of_view(view: Any, method: str) -> list[SetLimit]:
+    """The limits of a view of a URL for requests of `method`, in the order in which they decide."""
+    owner = getattr(view, "view_class", None) or getattr(view, "cls", None)
+    if owner is None:
+        return [*limits_on(view)]
+    # Django copies the attributes of `dispatch` to the view.
+    dispatch = limits_on(owner.dispatch)
+    found = [each for each in limits_on(view) if each not in dispatch]
+    for name in ("dispatch", method.lower()):
+        # `method_decorator` has decorated a function with another name.
+        named: Any = SimpleNamespace(__name__=name, actions=getattr(view, "actions", None))
+        found += [each._replace(route_for=partial(_scope_of, named)) for each in limits_on(getattr(owner, name, None))]
+    return [each._replace(route_for=partial(_route_in, each, owner)) for each in found]
+
+
+def _route_in(limit: SetLimit, owner: Any, _: Any) -> str:
+    return limit.route_for(owner)
 
 
 def _with_headers(response: Any, request: HttpRequest) -> Any:

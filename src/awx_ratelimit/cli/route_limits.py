@@ -87,13 +87,11 @@ def _of_mounted(mount: Any, method: str, path: str) -> Iterable[SetLimit]:
     return _among(inner, method, path, {"app": inner, "app_root_path": ""})
 
 
-def _of_werkzeug(app: Any, method: str, path: str) -> Iterator[SetLimit]:
-    """For Flask and Quart."""
-    from werkzeug.exceptions import HTTPException
-
+def _of_flask(app: Any, method: str, path: str) -> Iterator[SetLimit]:
+    """Also for Quart, which has the same maps of URLs and views."""
     try:
         endpoint, _ = app.url_map.bind("localhost").match(path, method=method)
-    except HTTPException:
+    except Exception:  # no view: werkzeug, which is not imported here, raises its response
         return
     view = app.view_functions.get(endpoint)
     yield from limits_on(view)
@@ -101,23 +99,18 @@ def _of_werkzeug(app: Any, method: str, path: str) -> Iterator[SetLimit]:
 
 
 def _of_django(_: Any, method: str, path: str) -> Iterable[SetLimit]:
-    from django.urls import Resolver404, resolve
+    from awx_ratelimit.adapters.django.limits import limits_of_view, view_at
 
-    from awx_ratelimit.adapters.django.limits import limits_of_view
-
-    try:
-        view = resolve(path).func
-    except Resolver404:
-        return []
+    view = view_at(path)
     owner = getattr(view, "view_class", None) or getattr(view, "cls", None)
     if getattr(owner, "throttle_classes", None) or "ninja" in getattr(view, "__module__", ""):
         raise RoutesUnknown("Django REST framework or django-ninja decides the throttles of the view")
-    return limits_of_view(view, method)
+    return [] if view is None else limits_of_view(view, method)
 
 
 _READERS: Final[tuple[tuple[str, str, Callable[[Any, str, str], Iterable[SetLimit]]], ...]] = (
     ("starlette.applications", "Starlette", _of_starlette),
-    ("flask", "Flask", _of_werkzeug),
-    ("quart", "Quart", _of_werkzeug),
+    ("flask", "Flask", _of_flask),
+    ("quart", "Quart", _of_flask),
     ("django.core.handlers.base", "BaseHandler", _of_django),
 )

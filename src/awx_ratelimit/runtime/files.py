@@ -24,6 +24,8 @@ from awx_ratelimit.runtime.forks import ForkSafeLock, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
 _Value = TypeVar("_Value")
+#: Creates the file at a path; returns its descriptor.
+Create = Callable[[str], int]
 _MODE = 0o600
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 #: Windows has no such owners, and its links need privileges.
@@ -44,17 +46,25 @@ class UnusableFile(OSError):
     """The file at a path must not be used. The message says why and what to do, without the path."""
 
 
-def open_owned(path: str, *, allow_other_users: bool = False, may_create: bool = True) -> int:
-    """Open the regular file at `path` for reading and writing. Creates a missing file with mode 0600.
+def create_owned(path: str, flags: int = os.O_RDWR) -> int:
+    """Create the file at `path` with mode 0600 and open it. Raises FileExistsError if the path exists."""
+    fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | _SAFELY | _NO_LINK, _MODE)
+    if _HAS_OWNERS:
+        # The umask or the file system may have changed the mode. If it cannot be set, `_check` notices.
+        with suppress(OSError):
+            os.fchmod(fd, _MODE)
+    return fd
 
-    Without `may_create`, a missing file counts as an empty one: the opened file is in memory and has no path.
+
+def open_owned(path: str, *, allow_other_users: bool = False, create: Create = create_owned) -> int:
+    """Open the regular file at `path` for reading and writing. `create` creates and opens a missing one.
 
     Raises UnusableFile for a link, for anything but a regular file and, unless `allow_other_users`, for a file that
     another user owns or can write. Raises OSError if it cannot be opened.
     """
     if not allow_other_users:
         check_links(Path(path).parent)
-    fd = _opened(path, create_owned if may_create else _in_memory)
+    fd = _opened(path, create)
     try:
         _check(os.fstat(fd), allow_other_users=allow_other_users)
     except UnusableFile:
@@ -72,16 +82,6 @@ def check_owned(path: str, *, allow_other_users: bool = False) -> None:
         if not allow_other_users:
             check_links(Path(path).parent)
         _check(os.lstat(path), allow_other_users=allow_other_users)
-
-
-def create_owned(path: str, flags: int = os.O_RDWR) -> int:
-    """Create the file at `path` with mode 0600 and open it. Raises FileExistsError if the path exists."""
-    fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | _SAFELY | _NO_LINK, _MODE)
-    if _HAS_OWNERS:
-        # The umask or the file system may have changed the mode. If it cannot be set, `_check` notices.
-        with suppress(OSError):
-            os.fchmod(fd, _MODE)
-    return fd
 
 
 def check_links(path: Path) -> None:
@@ -130,13 +130,7 @@ def read_regular_file(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     return content
 
 
-def _in_memory(path: str) -> int:
-    fd = os.memfd_create(Path(path).name)
-    os.fchmod(fd, _MODE)
-    return fd
-
-
-def _opened(path: str, create: Callable[[str], int]) -> int:
+def _opened(path: str, create: Create) -> int:
     # No O_CREAT for an existing file: Linux may refuse it for another user's file, without a useful error.
     for _ in range(_ATTEMPTS):
         try:

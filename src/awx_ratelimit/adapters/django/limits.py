@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import Resolver404, resolve
 
 from awx_ratelimit.adapters.django.admission import AnyGate, admit, admit_async, route_headers
 from awx_ratelimit.adapters.django.messages import django_request, response_of, set_headers
@@ -121,6 +122,14 @@ class ViewLimit:
 
         note_limit(limited, view, set_limit)
         return limited
+
+
+def view_at(path: str) -> Any:
+    """The view that the URLs of the project have at `path`; None if there is none."""
+    try:
+        return resolve(path).func
+    except Resolver404:
+        return None
 
 
 def limits_of_view(view: Any, method: str) -> list[SetLimit]:

@@ -19,7 +19,7 @@ except ImportError as error:
 from awx_ratelimit.backends.host.joint import HostHolder, JointDecisions
 from awx_ratelimit.backends.host.locks import MAX_WAIT_MS, in_event_loop, reset_deadline
 from awx_ratelimit.backends.host.mapped_file import FileBeingCreated
-from awx_ratelimit.backends.host.opening import absolute_path, open_table
+from awx_ratelimit.backends.host.opening import absolute_path, creator, open_table
 from awx_ratelimit.backends.host.record import HostLedger
 from awx_ratelimit.backends.host.table import Table
 from awx_ratelimit.backends.reports import BackendObserver
@@ -37,7 +37,6 @@ from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.clock import Clock, WallClock
 from awx_ratelimit.runtime.files import warn_about_folder
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
-from awx_ratelimit.runtime.looking import is_looking
 
 #: See "Creating tuples" and "Identity checks" in docs/hot-path.md.
 _new = tuple.__new__
@@ -67,9 +66,7 @@ class HostBackend:
     def __init__(self, path: str | PurePath, *, clock: Clock | None = None, allow_other_users: bool = False) -> None:
         self._path = absolute_path(path)
         check_bool(allow_other_users, "allow_other_users")
-        # A fork and the maintenance thread open the file again, elsewhere than the code that only looks.
-        rights = {"allow_other_users": allow_other_users, "may_create": not is_looking()}
-        self._open_table = partial(open_table, self._path, **rights)
+        self._open_table = partial(open_table, self._path, allow_other_users=allow_other_users, create=creator())
         self._now_ms = now_ms_of(WallClock() if clock is None else checked_clock(clock))
         self._hold_times = HoldTimes()
         self._joint = JointDecisions(self._now_ms, self._hold_times)

@@ -1,8 +1,7 @@
 """The file that the processes of one host share: creating, checking, mapping and growing it.
 
 The first page is the header, then comes a root page for each shard, then space that is allocated to shards and
-processes and never returned. Space is allocated before it is used. A full disk is therefore an error at that moment,
-and not a SIGBUS later.
+processes and never returned. It is allocated before it is used, so a full disk is an error, and not a SIGBUS later.
 """
 
 import ctypes
@@ -23,7 +22,7 @@ from awx_ratelimit.backends.host.cell import CHECKSUM_BYTES, checksum, encode_ha
 from awx_ratelimit.backends.host.locks import WAIT_MS, ByteLock
 from awx_ratelimit.backends.host.shard import Shard, SharedLock
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
-from awx_ratelimit.runtime.files import UnusableFile, open_owned
+from awx_ratelimit.runtime.files import Create, UnusableFile, create_owned, open_owned
 
 PAGE_BYTES: Final = 4096
 SHARDS: Final = 64
@@ -75,21 +74,21 @@ class MappedFile:
 
     Waits `wait_ms` for another process that creates the file. Raises BackendMisconfigured, which names the path and
     the remedy, for an unusable path, and for a file that is not a limits file, has another version or is damaged.
-    Unless `allow_other_users`, a file that other users own or can write is an error too. See `open_owned` for
-    `may_create`.
+    Unless `allow_other_users`, files that others own or can write are errors too. `create` is as in `open_owned`.
     """
 
-    def __init__(self, path: str, wait_ms: int, *, allow_other_users: bool = False, may_create: bool = True) -> None:
+    def __init__(
+        self, path: str, wait_ms: int, *, allow_other_users: bool = False, create: Create = create_owned
+    ) -> None:
         self.path = path
         self.wait_ms = wait_ms
         try:
-            self.fd = open_owned(path, allow_other_users=allow_other_users, may_create=may_create)
+            self.fd = open_owned(path, allow_other_users=allow_other_users, create=create)
         except UnusableFile as error:
             raise BackendMisconfigured(f"{path}: {error}") from error
         except OSError as error:
             raise self._unusable(error) from error
-        self._closed = False
-        self._owns_fd = True
+        self._closed, self._owns_fd = False, True
         self.mapped_bytes = 0
         self._mapping = threading.Lock()
         #: The size of the file now. A C function, like the locks: it must not release the interpreter.

@@ -16,6 +16,8 @@ from awx_ratelimit.backends.host.locks import ByteLock, remaining_ms
 from awx_ratelimit.backends.host.mapped_file import CREATION_LOCK, FileDamaged, MappedFile
 from awx_ratelimit.backends.host.table import Table
 from awx_ratelimit.core.validation import describe
+from awx_ratelimit.runtime.files import Create, create_owned
+from awx_ratelimit.runtime.looking import is_looking
 
 _log = logging.getLogger("awx_ratelimit")
 #: Where the header stores the boot id.
@@ -44,15 +46,27 @@ def absolute_path(path: object) -> str:
     return text
 
 
-def open_table(path: str, wait_ms: int, *, allow_other_users: bool, may_create: bool) -> Table:
-    """The table in the file at `path`. See `open_owned` for a missing one. Raises as MappedFile does."""
+def creator() -> Create:
+    """How to create a missing file: for code that only looks, in memory and without a path."""
+    return _create_in_memory if is_looking() else create_owned
+
+
+def _create_in_memory(path: str) -> int:
+    fd = os.memfd_create(Path(path).name)
+    # As that of a new file.
+    os.fchmod(fd, 0o600)
+    return fd
+
+
+def open_table(path: str, wait_ms: int, *, allow_other_users: bool, create: Create) -> Table:
+    """The table in the file at `path`. The arguments and the errors are those of MappedFile."""
     until_s = time.monotonic() + wait_ms / 1000
-    opened = partial(MappedFile, path, allow_other_users=allow_other_users, may_create=may_create)
+    opened = partial(MappedFile, path, allow_other_users=allow_other_users, create=create)
     file = opened(wait_ms)
     try:
         table = Table(file)
     except FileDamaged:
-        if not (may_create and _is_from_earlier_boot(file)):
+        if create is _create_in_memory or not _is_from_earlier_boot(file):
             raise
         _set_aside(file, remaining_ms(until_s))
         file = opened(remaining_ms(until_s))

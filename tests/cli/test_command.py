@@ -22,6 +22,7 @@ COMMAND = Path(sys.executable).with_name("awx-ratelimit")
     [
         ((), "Missing command."),
         (("keys",), "Missing command."),
+        (("usage",), "Missing command."),
         (("nothing",), "No such command 'nothing'."),
         (("keys", "list"), "Missing option '--account'."),
         (("keys", "list", "--account", "a"), "Missing option '--database'"),

@@ -76,7 +76,6 @@ usage = typer.Typer(
     help="Print what a subject uses now (usage SUBJECT, short for usage subject SUBJECT), what all keys of an account "
     "use together (usage account ACCOUNT), or what an account and its keys have used.",
     rich_markup_mode=None,
-    no_args_is_help=True,
 )
 usage.command(_SUBJECT)(current_usage.subject_usage)
 usage.command("account")(current_usage.account_usage)

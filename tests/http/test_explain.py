@@ -15,7 +15,9 @@ from awx_ratelimit import (
     BackendUnavailable,
     Caller,
     Concurrency,
+    Gate,
     KeyRefused,
+    Limiter,
     MemoryBackend,
     Plan,
     PlanTable,
@@ -25,8 +27,9 @@ from awx_ratelimit import (
 )
 from awx_ratelimit.adapters.wsgi.middleware import Slot
 from awx_ratelimit.errors import ImpossibleRequest
-from awx_ratelimit.http.explain import explain_path, request_to
+from awx_ratelimit.http.explain import explain_path, explainable, request_to
 from awx_ratelimit.http.explanation import ExplainedCaller, Explanation
+from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.route_admission_sync import admit_to_route
 from awx_ratelimit.http.route_limit import RouteLimit
 from awx_ratelimit.runtime.event_loops import ThreadPool
@@ -217,13 +220,29 @@ def test_async_gate() -> None:
     [
         ("G T", "/x", "method: expected a name such as GET, got 'G T'"),
         ("GET", "x", "path: expected one such as /v1/transfers, got 'x'"),
-        ("GET", "/v1/search", "/v1/search: a function of the app raised ValueError"),
+        ("GET", "/v1/search", "/v1/search: a function of the app raised a ValueError"),
     ],
 )
 def test_request_that_cannot_be_explained(method: str, path: str, error: str) -> None:
     """A malformed request, or one of which a function of the app needs more, is an error that says so."""
     with pytest.raises(ImpossibleRequest, match=error):
         explain_path(client().gate, method, path, lambda: Caller("key_1"))
+
+
+def test_error_without_the_key() -> None:
+    """What the app's identifier raises may have the key. The message has the kind of error and its place."""
+
+    def identify(request: Request) -> Caller:
+        return {"another": Caller("key_1")}[request.header("x-api-key") or ""]
+
+    gate = Gate(Limiter(MemoryBackend()), plans=PlanTable([PLAN], default="p"), identify=identify)
+    request = request_to(gate, "GET", "/x", {"X-API-Key": KEY})
+
+    with pytest.raises(ImpossibleRequest) as caught, explainable(request):
+        gate.explain(request)
+
+    assert str(caught.value).startswith(f"/x: a function of the app raised a KeyError ({__file__}:")
+    assert KEY not in str(caught.value)
 
 
 def test_query() -> None:

@@ -1,6 +1,8 @@
 """Explains the request of a method to a path that nobody has sent: for an operator's pages, REST API and command."""
 
 from collections.abc import Callable, Mapping
+from traceback import extract_tb
+from types import TracebackType
 from typing import Any, Final
 
 from awx_ratelimit.core.claim import Caller
@@ -82,10 +84,12 @@ class explainable:  # noqa: N801  # a context manager that is used like a functi
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+    def __exit__(self, _type: object, error: BaseException | None, traceback: TracebackType | None) -> None:
         if isinstance(error, Exception) and not isinstance(error, AwxRateLimitError):
+            place = extract_tb(traceback)[-1]
+            # The text of the error may have the key.
             raise ImpossibleRequest(
-                f"{self._path}: a function of the app raised {error!r}; "
+                f"{self._path}: a function of the app raised {type_name(error)} ({place.filename}:{place.lineno}); "
                 "explain a request that has what the function reads, by gate.explain(request)"
             ) from error
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 from awx_ratelimit.core.budget import Budget, ScopedSubject, checked_own_scope
 from awx_ratelimit.core.claim import check_subject
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.given_limit import plan_of_limit
 from awx_ratelimit.core.joint_claim import Cost, JointClaim, Shape, checked_cost, joint_claim
-from awx_ratelimit.core.notation import one_rate
 from awx_ratelimit.core.option_names import FUNCTION_HINTS, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_cache import CostCache
@@ -19,6 +19,7 @@ from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.scope import scope_among
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, RateLimited
+from awx_ratelimit.runtime.documentation import page
 
 #: The subject of limits that all calls share.
 EVERY_CALL: Final = "everyone"
@@ -48,7 +49,7 @@ class FunctionLimit:
         cost: Cost | Callable[..., Cost] = 1,
         scope: str | None = None,
     ) -> None:
-        self._plan = _plan_of(plan)
+        self._plan = plan_of_limit(plan, "plan", "limited", _variable())
         #: The shapes of claims, by their scope and cost.
         self._shapes: CostCache[Shape] = CostCache()
         self._subject = _checked_subject(subject)
@@ -107,14 +108,8 @@ def name_of(function: Any) -> str:
     return name.rpartition("<locals>.")[2]
 
 
-def _plan_of(plan: object) -> Plan:
-    if isinstance(plan, Plan):
-        return plan
-    if isinstance(plan, str):
-        return Plan("limited", (Rate.parse(one_rate(plan)),))
-    if isinstance(plan, Rate):
-        return Plan("limited", (plan,))
-    raise TypeError(f"plan: expected a notation such as '30/minute', a Rate or a Plan, got {describe(plan)}")
+def _variable() -> str:
+    return f"the arguments of the call; see {page('tasks', 'a-limit-that-depends-on-the-call')}"
 
 
 def _checked_subject(subject: Any) -> str | Callable[..., str]:

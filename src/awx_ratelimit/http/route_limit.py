@@ -4,13 +4,13 @@ The scope of a bucket is the name of its route. It is written before the names o
 """
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.core.budget import MAX_SCOPE_LENGTH, checked_own_scope
+from awx_ratelimit.core.given_limit import plan_of_limit
 from awx_ratelimit.core.joint_claim import Cost, Shape, checked_cost, cost_by_measure
-from awx_ratelimit.core.notation import one_rate
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_cache import CostCache
 from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Rate
@@ -174,25 +174,11 @@ def limits_on(endpoint: Any) -> tuple[SetLimit, ...]:
 
 
 def _plan_of(limit: object) -> Plan:
-    if isinstance(limit, str):
-        return Plan("limit", (Rate.parse(one_rate(limit)),))
-    if isinstance(limit, Rate):
-        return Plan("limit", (limit,))
-    if not isinstance(limit, Plan):
-        remedy = ""
-        if isinstance(limit, Collection):
-            remedy = "; write Plan.of('limits', per_minute=5, per_hour=100) for several"
-        elif callable(limit):
-            remedy = (
-                "; write the largest limit, and a cost for each caller: limit('60/minute', cost=function), where the "
-                f"function takes the Request; see {page('route-limits', 'a-limit-that-depends-on-the-caller')}"
-            )
-        raise TypeError(
-            f"limit: expected a notation such as '30/minute', a Rate or a Plan, got {describe(limit)}{remedy}"
-        )
-    if limit.is_unlimited or limit.account is not None:
+    variable = f"the Request; see {page('route-limits', 'a-limit-that-depends-on-the-caller')}"
+    plan = plan_of_limit(limit, "limit", "limit", variable)
+    if plan.is_unlimited or plan.account is not None:
         raise InvalidLimit(f"limit: expected a plan with limits and without an account, got {limit!r}")
-    return limit
+    return plan
 
 
 def _checked_cost(cost: Any, plan: Plan) -> RouteCost:

@@ -10,11 +10,14 @@ import pytest
 from django.apps import apps
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
+from django.http import HttpResponse
 from tests.adapters.django_site import ENTRY, Site
 
 from awx_ratelimit import Budget, Limiter, MemoryBackend, Plan, StoredKeys, open_async_backend, open_backend
 from awx_ratelimit.adapters.django import DjangoUser
+from awx_ratelimit.adapters.django.configuration import configuration
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.observability.observers import Observer
 from awx_ratelimit.testing import ManualClock
 
 APP = "awx_ratelimit.adapters.django"
@@ -99,6 +102,59 @@ def test_async_backend() -> None:
 def test_check_command(backend: MemoryBackend) -> None:
     """It prints each plan and the state of the backend."""
     assert run(settings(backend), "check") == "plan p: minute 60 per minute, concurrent 5\nbackend memory: ok\n"
+
+
+def test_looking_creates_no_file(tmp_path: Path) -> None:
+    """The checks and the commands may run as root, whose file the server could not write. The server creates it."""
+    configured = settings(f"host://{tmp_path}/limits")
+    with site(configured, ENTRY).active():
+        found = [*run_checks(tags=["awx_ratelimit"])]
+        checked = run(configured, "check")
+        after_checks = [*tmp_path.iterdir()]
+        with closing(configuration().limiter):
+            created = [*tmp_path.iterdir()]
+
+    assert found == []
+    assert checked.endswith("backend host: ok\n")
+    assert after_checks == []
+    assert created == [tmp_path / "limits"]
+
+
+def test_checks_before_a_server(tmp_path: Path) -> None:
+    """A development server runs the checks first. Its requests are limited in the file all the same."""
+    configured = {"keys": {"awx_example_key": "p"}, "plans": [PLAN], "backend": f"host://{tmp_path}/limits"}
+    served = Site({"": lambda _: HttpResponse()}, INSTALLED_APPS=[APP], MIDDLEWARE=[ENTRY], AWX_RATELIMIT=configured)
+    with served.active():
+        run_checks(tags=["awx_ratelimit"])
+        served.wsgi()("/", "awx_example_key")
+        shown = StringIO()
+        call_command("awx_ratelimit", "show", "key_1", stdout=shown, stderr=shown)
+        configuration().limiter.close()
+
+    assert [*tmp_path.iterdir()] == [tmp_path / "limits"]
+
+
+def test_listeners_and_checks(tmp_path: Path) -> None:
+    """A listener follows the limiters of the server, and not those that a check tries."""
+    watched: list[Any] = []
+
+    class Follows(Observer):
+        def watch(self, limiter: Any) -> None:
+            watched.append(limiter)
+
+        def __call__(self, decision: Any) -> None: ...
+
+    assert problems(settings(f"host://{tmp_path}/limits", listeners=[Follows()]), ENTRY) == []
+    assert watched == []
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    """A file that the server cannot create is a problem, although the checks do not create it."""
+    configured = settings(f"host://{tmp_path}/no/limits")
+
+    assert problems(configured, ENTRY) == ["awx_ratelimit.E001"]
+    with pytest.raises(CommandError, match="its folder does not exist; create it"):
+        run(configured, "check")
 
 
 def test_show_and_reset(backend: MemoryBackend) -> None:

@@ -343,6 +343,21 @@ def test_missing_host_file(run: Run, tmp_path: Path, command: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", [["usage", "key_1"], ["reset", "key_1"], ["doctor"]], ids=lambda words: words[0])
+def test_own_file_before_the_first_app(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """A command that looks for the user's own file makes no folder for it: a home directory stays as it was."""
+    monkeypatch.setenv("XDG_STATE_HOME", f"{tmp_path}/state")
+    ran = run(*command)
+
+    assert "start " in ran.out + ran.err
+    assert "app" in ran.out + ran.err
+    assert [*tmp_path.iterdir()] == []
+    assert own_url() == f"host://{tmp_path}/state/awx-ratelimit/limits"
+    assert [*tmp_path.iterdir()] == [tmp_path / "state"]
+
+
 def test_no_home_folder(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line that says so."""
 

@@ -29,7 +29,8 @@ from awx_ratelimit.backends.resilience.denial_cache_sync import DenialCacheBacke
 from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.backends.schemes import POSTGRES, scheme_of
-from awx_ratelimit.runtime.looking import looking
+from awx_ratelimit.errors import BackendMisconfigured
+from awx_ratelimit.runtime.looking import is_looking, looking
 
 _OPTIONS: dict[str, Callable[[str], Any]] = {"prefix": str, "budget_ms": int, "on_outage": str, "expected_workers": int}
 _FILE_QUERIES = {"": False, "allow_other_users=false": False, "allow_other_users=true": True}
@@ -109,21 +110,33 @@ def _parse_file_url(url: str) -> tuple[str, bool]:
 
 
 def own_url() -> str:
-    """The default of commands: the user's own file on this host. Makes its folder.
+    """The default of commands: the user's own file on this host. Makes its folder, unless the code only looks.
 
     The file is `awx-ratelimit/limits` in XDG_STATE_HOME, by default `~/.local/state` (XDG base directories). Raises
     ValueError if the user has no home directory.
     """
+    path = _own_path()
+    if not is_looking():
+        # If this fails, opening the file raises an error that says why.
+        with suppress(OSError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return f"host://{quote(str(path))}"
+
+
+def _own_path() -> Path:
     try:
         home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
     except RuntimeError as error:
         raise ValueError(
             "this user has no home directory for a file of limits; name a backend in AWX_BACKEND"
         ) from error
-    # If this fails, opening the file raises an error that says why.
-    with suppress(OSError):
-        (home / "awx-ratelimit").mkdir(mode=0o700, parents=True, exist_ok=True)
-    return f"host://{quote(str(home / 'awx-ratelimit' / 'limits'))}"
+    return home / "awx-ratelimit" / "limits"
+
+
+def check_folder(url: str) -> None:
+    """Raise BackendMisconfigured if no app could create its file at `url`: code that only looks does not try to."""
+    if scheme_of(url) == "host" and not (path := Path(_parse_file_url(url)[0])).parent.is_dir():
+        raise BackendMisconfigured(f"{path}: its folder does not exist; create it")
 
 
 def open_to_look(url: str, where: str) -> Backend:
@@ -176,7 +189,7 @@ def _examine_file(url: str) -> Finding:
     if path.exists() or path.is_symlink():
         return _file_finding(path, _health(_open_file(url)))
     try:
-        with TemporaryDirectory(dir=path.parent) as folder:
+        with TemporaryDirectory(dir=_folder_for(path)) as folder:
             state = _health(_open_file(f"host://{quote(f'{folder}/{path.name}')}"))
     except OSError:
         # The file cannot be made either, and that error says why.
@@ -185,6 +198,12 @@ def _examine_file(url: str) -> Finding:
         return _file_finding(path, state)
     said = f"there is no file {path}; one can be created there, and its limits can be shared"
     return Finding("file", "wrong", said, "start the app that uses it, or name the backend of your app")
+
+
+def _folder_for(path: Path) -> Path:
+    """Where to try another file. The folder of the user's own file may be missing: `own_url` makes it."""
+    is_own = not path.parent.exists() and path == _own_path()
+    return next(each for each in path.parents if each.is_dir()) if is_own else path.parent
 
 
 def _health(backend: Backend) -> str:

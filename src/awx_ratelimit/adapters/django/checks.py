@@ -8,6 +8,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from awx_ratelimit.adapters.django.configuration import NAME, configuration, is_configured
+from awx_ratelimit.adapters.django.trial import tried
 from awx_ratelimit.runtime.documentation import page
 
 ENTRY = "awx_ratelimit.adapters.django.RateLimitMiddleware"
@@ -21,7 +22,8 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
         return []
     try:
         found = configuration()
-        found.check()
+        with tried(found):
+            pass
     except ImproperlyConfigured as error:
         return [checks.Error(str(error), hint=f"See {page('django', 'the-setting')}.", id="awx_ratelimit.E001")]
     return list(_order(found.identifies_users))

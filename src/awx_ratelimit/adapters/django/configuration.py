@@ -43,25 +43,25 @@ _PLANS = ("anonymous", "service")
 
 
 class Configuration:
-    """The gates of a mapping such as ``AWX_RATELIMIT``, over one backend.
+    """The gates of a mapping such as ``AWX_RATELIMIT``, over one backend. `listeners` are those of their limiters.
 
     Raises ImproperlyConfigured for anything that is wrong in it.
     """
 
     def __init__(self, mapping: Any) -> None:
-        with _one_error():
+        with one_error():
             values = _checked(mapping)
             self.max_drain_bytes = checked_drain_bytes(values.pop("max_drain_bytes", MAX_DRAIN_BYTES))
             self._gate = values.pop("gate", None)
-            self._backend = values.pop("backend", None)
+            self.backend = values.pop("backend", None)
             keys, identify, plans = (values.pop(name, None) for name in ("keys", "identify", "plans"))
             self.counts_by = counts_by(keys, identify, self._gate)
             if self._gate is None:
                 self._arguments = gate_arguments(keys, identify, plans, values)  # type: ignore[arg-type]
-                self._listeners = listeners_in(values)  # type: ignore[arg-type]
-                checked_not_limiter(self._backend)
+                self.listeners = listeners_in(values)  # type: ignore[arg-type]
+                checked_not_limiter(self.backend)
             else:
-                check_only_gate(keys=keys, identify=identify, plans=plans, backend=self._backend, **values)
+                check_only_gate(keys=keys, identify=identify, plans=plans, backend=self.backend, **values)
 
     @property
     def plans(self) -> Any:
@@ -76,19 +76,10 @@ class Configuration:
         plans = self.plans
         return GateParts(None, self._arguments["identify"], plans, self._arguments.get("anonymous"))
 
-    def check(self) -> None:
-        """Make the gates of each kind that the backend serves. Raises ImproperlyConfigured."""
-        if self._gate is not None:
-            return
-        if iscoroutinefunction(getattr(self._backend, "acquire", None)):
-            self._make(AsyncGate)
-            return
-        self._make(Gate)
-        if self._backend is None or isinstance(self._backend, str) or _never_waits(self._backend):
-            self._make(AsyncGate)
-
-    def _make(self, kind: type[Gate] | type[AsyncGate]) -> Gate | AsyncGate:
-        return self.gate if kind is Gate else self.async_gate
+    @property
+    def makes_gates(self) -> bool:
+        """Whether it makes the gates itself, instead of using one that the project has made."""
+        return self._gate is None
 
     @property
     def identifies_users(self) -> bool:
@@ -98,7 +89,7 @@ class Configuration:
     @cached_property
     def gate(self) -> Gate:
         """The gate of synchronous requests."""
-        with _one_error():
+        with one_error():
             if self._gate is not None:
                 return _checked_gate(self._gate, Gate, "WSGI")  # type: ignore[no-any-return]
             identify = self._arguments["identify"]
@@ -109,28 +100,28 @@ class Configuration:
     @cached_property
     def async_gate(self) -> AsyncGate:
         """The gate of requests in an event loop. A plain `identify` of the project's own runs in a thread."""
-        with _one_error():
+        with one_error():
             if self._gate is not None:
                 return _checked_gate(self._gate, AsyncGate, "ASGI")  # type: ignore[no-any-return]
             identify = self._arguments["identify"]
             if _may_query(identify):
                 identify = _InThread(identify)
-            backend = self._backend
+            backend = self.backend
             if isinstance(backend, str):
-                shared = _never_waits(self.limiter.backend)
+                shared = never_waits(self.limiter.backend)
                 backend = self.limiter.backend if shared else open_async_backend(backend)
             elif backend is None:
                 backend = self.limiter.backend
-            limiter = AsyncLimiter(backend, listeners=self._listeners)
+            limiter = AsyncLimiter(backend, listeners=self.listeners)
             return AsyncGate(limiter, **self._arguments | {"identify": identify})
 
     @cached_property
     def limiter(self) -> Limiter:
         """The limiter of synchronous requests and of the command. Raises ImproperlyConfigured for a wrong backend."""
-        with _one_error():
-            backend = self._backend
+        with one_error():
+            backend = self.backend
             opened = open_backend(backend) if isinstance(backend, str) else backend or MemoryBackend()
-            return Limiter(opened, listeners=self._listeners)
+            return Limiter(opened, listeners=self.listeners)
 
     @contextmanager
     def opened_to_look(self) -> Iterator[Limiter]:
@@ -138,11 +129,11 @@ class Configuration:
 
         Raises ImproperlyConfigured for limits in the memory of the server's processes.
         """
-        url = self._backend or "memory://"
+        url = self.backend or "memory://"
         if not isinstance(url, str):
             yield self.limiter
             return
-        with _one_error():
+        with one_error():
             limiter = Limiter(open_to_look(url, "in 'backend'"))
         try:
             yield limiter
@@ -175,7 +166,7 @@ class _InThread:
         return getattr(self._identify, name)
 
 
-class _one_error:  # noqa: N801  # a context manager that is used like a function
+class one_error:  # noqa: N801  # a context manager that is used like a function
     """Turns the errors of a wrong configuration into ImproperlyConfigured."""
 
     def __enter__(self) -> None:
@@ -234,7 +225,8 @@ def _may_query(identify: Any) -> bool:
     return not (is_async or ours or hasattr(identify, "call_async"))
 
 
-def _never_waits(backend: Backend) -> bool:
+def never_waits(backend: Backend) -> bool:
+    """Whether an event loop may call `backend`."""
     try:
         return isinstance(AsyncLimiter(backend).backend, NonBlocking)
     except TypeError:

@@ -8,6 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from awx_ratelimit.adapters.django.configuration import Configuration, configuration
+from awx_ratelimit.adapters.django.trial import tried
 from awx_ratelimit.core import durations
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget
 from awx_ratelimit.core.claim import Caller
@@ -69,10 +70,10 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _check(self, found: Configuration) -> None:
-        found.check()
-        for plan in found.plans.plans:
-            self._print(f"plan {plan.name}: {_limits(plan) or 'unlimited'}")
-        health = found.limiter.health()
+        with tried(found) as opened:
+            for plan in found.plans.plans:
+                self._print(f"plan {plan.name}: {_limits(plan) or 'unlimited'}")
+            health = opened.limiter.health()
         self._print(f"backend {health['backend']}: {health['state']}")
         if health["state"] != "ok":
             raise CommandError(f"the backend does not work: {health['state']}")

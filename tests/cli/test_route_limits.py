@@ -73,6 +73,11 @@ def explain(run: Run, named: Named) -> Callable[..., Any]:
     return limits
 
 
+def test_long_path(explain: Callable[..., Any]) -> None:
+    """A server remembers no limits for long paths, because clients choose them. The command finds them all the same."""
+    assert explain(_fastapi(), "POST", f"/v1/login/{'a' * 900}")["own.second"] == 7
+
+
 def test_fastapi(explain: Callable[..., Any]) -> None:
     """Dependencies of routers and routes, decorators, and apps that are mounted."""
     app = _fastapi()

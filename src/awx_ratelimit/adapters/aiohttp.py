@@ -30,6 +30,7 @@ from awx_ratelimit.adapters.limited_once import counts_by, second_limit
 from awx_ratelimit.adapters.native import add_headers, enter, finish
 from awx_ratelimit.adapters.options import called_without_request, check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.option_names import ROUTE_HINTS, check_option_names, with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -40,7 +41,10 @@ from awx_ratelimit.http.message import Reply, Request, text_headers
 from awx_ratelimit.http.policy import Admission
 from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 
-__all__ = ["RateLimit", "limit"]
+__all__ = ["DECISION", "RateLimit", "limit"]
+
+#: Where a handler finds the decision of its request: ``request[DECISION]``. aiohttp before 3.14 takes texts as keys.
+DECISION: Any = web.RequestKey("rate_limit", Decision) if hasattr(web, "RequestKey") else "rate_limit"
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 _route_limit = partial(RouteLimit, middleware="RateLimit(app, keys=...)")
@@ -55,7 +59,7 @@ class RateLimit:
     It adds a middleware outside of those that the app has. The arguments are those of
     `awx_ratelimit.RateLimitMiddleware`. A slot is held until the response is sent, or the connection breaks. A backend
     that is given as a URL is closed when the app is cleaned up. The identifier gets the `web.Request` as
-    ``request.source``.
+    ``request.source``, and a handler finds the decision at ``request[DECISION]``, None for an exempt request.
 
     Raises TypeError and InvalidLimit for wrong arguments, and RuntimeError for an app that has started.
     """
@@ -94,6 +98,7 @@ class RateLimit:
         if isinstance(entered, Reply):
             return await self._refused(entered, request)
         if entered is not None:
+            request[DECISION] = entered.decision
             # aiohttp serves each request in its own task, which also sends the response.
             entered.end_with_task()
         try:

@@ -61,7 +61,8 @@ class RateLimit:
     The arguments are those of `awx_ratelimit.RateLimitMiddleware`. A slot is held until the handler and the stream of
     its response have ended, or the client has disconnected. A backend that is given as a URL is closed when the server
     stops. Each worker process has separate limits in memory, so share a ``host://`` or Redis backend. The identifier
-    gets the Sanic request as ``request.source``.
+    gets the Sanic request as ``request.source``. A handler finds the decision at ``request.ctx.rate_limit``, None for
+    an exempt request.
 
     With ``websocket_refusal="accept_close"`` too, a refused WebSocket gets a 429. Raises TypeError and InvalidLimit for
     wrong arguments.
@@ -104,6 +105,7 @@ class RateLimit:
         if isinstance(entered, Reply):
             return response_of(entered)
         if entered is not None:
+            request.ctx.rate_limit = entered.decision
             # The task of the connection ends when the client disconnects.
             entered.end_with_task()
         return None

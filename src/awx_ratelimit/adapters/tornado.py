@@ -53,7 +53,8 @@ class RateLimit:
 
     The arguments are those of `awx_ratelimit.RateLimitMiddleware`. It decides before the `prepare` of the handler, and
     holds a slot until the response is finished or the connection closes. The identifier gets the HTTPServerRequest as
-    ``request.source``. Tornado has no event for the end of an app, so call `aclose` there.
+    ``request.source``, and a handler finds the decision at ``self.request.rate_limit``, None for an exempt request.
+    Tornado has no event for the end of an app, so call `aclose` there.
 
     With ``websocket_refusal="accept_close"`` too, a refused WebSocket gets a 429. Raises TypeError and InvalidLimit for
     wrong arguments.
@@ -116,6 +117,8 @@ class _Limited(RequestHandler):
             refuse(self, entered)
             return
         self._awx_exchange = entered
+        if entered is not None:
+            vars(self.request)["rate_limit"] = entered.decision
         result = super().prepare()
         if result is not None:
             await result

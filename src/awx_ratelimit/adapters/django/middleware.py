@@ -24,6 +24,8 @@ from awx_ratelimit.http.limit_headers import COST_HEADER
 from awx_ratelimit.http.message import Reply
 from awx_ratelimit.http.policy import Admission
 
+_DECISION = "awx_ratelimit.decision"
+
 
 class RateLimitMiddleware(LimitsApp):
     """Limits the requests that reach it by ``AWX_RATELIMIT`` in the settings.
@@ -94,7 +96,11 @@ class RateLimitMiddleware(LimitsApp):
         return self._limited(request, response, admitted)
 
     def _is_decided(self, request: HttpRequest) -> bool:
-        return any(holder.gate is self.gate for holder in holders(source_of(request)))
+        """Whether a middleware around Django has the same gate. On ASGI it cannot write into META itself."""
+        around = next((holder for holder in holders(source_of(request)) if holder.gate is self.gate), None)
+        if around is not None:
+            request.META.setdefault(_DECISION, around.claimed)
+        return around is not None
 
     def _refusal(self, request: HttpRequest, reply: Reply) -> HttpResponseBase:
         drop_headers(source_of(request))
@@ -104,7 +110,7 @@ class RateLimitMiddleware(LimitsApp):
     def _admit(self, request: HttpRequest, admission: Admission) -> Admitted:
         admitted = Admitted(self.gate, admission)
         add_holder(source_of(request), admitted)
-        request.META["awx_ratelimit.decision"] = admission.decision
+        request.META[_DECISION] = admission.decision
         if hasattr(request, "scope"):
             source_of(request).setdefault("state", {})["rate_limit"] = admission.decision
         return admitted

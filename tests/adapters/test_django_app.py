@@ -1,5 +1,6 @@
 """The app for INSTALLED_APPS: the system checks, and ``manage.py awx_ratelimit``."""
 
+import asyncio
 from contextlib import closing
 from io import StringIO
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from blockbuster import BlockBuster
 from django.apps import apps
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
@@ -97,6 +99,17 @@ def test_order_of_middleware() -> None:
 def test_async_backend() -> None:
     """A backend for event loops only is no problem."""
     assert problems(settings(open_async_backend("redis://localhost:1")), ENTRY) == []
+
+
+@pytest.mark.parametrize("url", ["host://{folder}/limits", "memory://", "redis://localhost:1"])
+def test_checks_in_an_event_loop(tmp_path: Path, url: str, nothing_blocks_the_event_loop: BlockBuster) -> None:
+    """An async test or command may run the checks, which block as all checks do."""
+    nothing_blocks_the_event_loop.deactivate()
+
+    async def found() -> list[str]:
+        return problems(settings(url.format(folder=tmp_path)), ENTRY)
+
+    assert asyncio.run(found()) == []
 
 
 def test_check_command(backend: MemoryBackend) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 
-from asgiref.sync import async_to_sync, iscoroutinefunction
+from asgiref.sync import iscoroutinefunction
 
 from awx_ratelimit.adapters.django.configuration import Configuration, never_waits, one_error
 from awx_ratelimit.backends.open import check_folder
@@ -55,10 +55,6 @@ def _make_gates(tried: Configuration) -> None:
 
 def _close(tried: Configuration) -> None:
     """Close what was opened here. A backend object belongs to the project."""
-    if not isinstance(tried.backend, str):
-        return
-    made = vars(tried)
-    if "limiter" in made:
+    # A backend for event loops has opened nothing: it would connect for the first request.
+    if isinstance(tried.backend, str) and "limiter" in vars(tried):
         tried.limiter.close()
-    if "async_gate" in made:
-        async_to_sync(tried.async_gate.parts.limiter.aclose)()

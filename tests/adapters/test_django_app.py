@@ -1,6 +1,7 @@
 """The app for INSTALLED_APPS: the system checks, and ``manage.py awx_ratelimit``."""
 
 import asyncio
+import sys
 from contextlib import closing
 from io import StringIO
 from pathlib import Path
@@ -15,7 +16,17 @@ from django.core.management import CommandError, call_command
 from django.http import HttpResponse
 from tests.adapters.django_site import ENTRY, Site
 
-from awx_ratelimit import Budget, Limiter, MemoryBackend, Plan, StoredKeys, open_async_backend, open_backend
+from awx_ratelimit import (
+    Budget,
+    Gate,
+    Limiter,
+    MemoryBackend,
+    Plan,
+    PlanTable,
+    StoredKeys,
+    open_async_backend,
+    open_backend,
+)
 from awx_ratelimit.adapters.django import DjangoUser
 from awx_ratelimit.adapters.django.configuration import configuration
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
@@ -206,10 +217,7 @@ def test_show_of_a_stored_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("plan", ["team", lambda user: f"team-{user.pk}"], ids=["named", "of a function"])
 def test_show_of_a_user(backend: MemoryBackend, plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It shows a user with the plan that DjangoUser gives."""
-    found: Any = SimpleNamespace(filter=lambda pk: SimpleNamespace(first=lambda: _user(pk)))
-    monkeypatch.setattr(
-        "awx_ratelimit.adapters.django.users.get_user_model", lambda: SimpleNamespace(_default_manager=found)
-    )
+    _with_users(monkeypatch)
     configured = settings(
         backend, identify=DjangoUser(plan), plans=[PLAN, Plan.of("team", per_hour=3), Plan.of("team-7", per_hour=3)]
     )
@@ -217,6 +225,60 @@ def test_show_of_a_user(backend: MemoryBackend, plan: Any, monkeypatch: pytest.M
 
     assert run(configured, "show", "user_7").startswith("hour: 3 of 3 left")
     assert run(configured, "show", "someone").startswith("minute: 60 of 60 left")
+
+
+def _broken_plan(_: Any) -> str:
+    raise LookupError("no profile")
+
+
+@pytest.mark.parametrize(
+    ("plan", "error"),
+    [
+        (_broken_plan, "LookupError: no profile"),
+        (lambda _: sys.exit("no profile"), "SystemExit: no profile"),
+        (lambda _: 5, "TypeError: plan: expected"),
+        (lambda _: "gold", "'gold'"),
+    ],
+)
+def test_plan_that_is_not_found(backend: MemoryBackend, plan: Any, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the plan of a user cannot be found, one error says how to name it. `reset` and `--plan` do not need it."""
+    _with_users(monkeypatch)
+    Limiter(backend).acquire("user_7", PLAN)
+    configured = {"identify": DjangoUser(plan), "plans": [PLAN], "backend": backend}
+
+    with pytest.raises(CommandError, match=f"cannot find the plan of 'user_7': .*{error}.*; name the plan with --plan"):
+        run(configured, "show", "user_7")
+    assert run(configured, "show", "user_7", "--plan", "p").startswith("minute: 59 of 60 left")
+    assert run(configured, "reset", "user_7") == "usage reset\n"
+
+
+@pytest.mark.parametrize("subject", ["user_\u0667", "user_07", f"user_{10**30}", "user_x"])
+def test_subject_of_no_user(backend: MemoryBackend, subject: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Django reads other texts of a primary key too. No request has such a subject, so it has the default plan."""
+    _with_users(monkeypatch)
+    team = Plan.of("team", per_hour=3)
+    configured = {"identify": DjangoUser(lambda _: "team"), "plans": [PLAN, team], "backend": backend}
+
+    assert run(configured, "show", subject).startswith("minute: 60 of 60 left")
+
+
+def test_reset_with_a_gate() -> None:
+    """The settings with a gate of the project do not say which backend it has."""
+    gate = Gate(Limiter(MemoryBackend()), plans=PlanTable([PLAN], default="p"), identify=lambda _: None)
+
+    with pytest.raises(CommandError, match="expected 'backend', got 'gate'; write plans, keys and backend instead"):
+        run({"gate": gate}, "reset", "user_7")
+
+
+def _with_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number is the primary key of a user, if SQLite has such large ones."""
+
+    def filtered(pk: str) -> Any:
+        int(pk).to_bytes(8)
+        return SimpleNamespace(first=lambda: _user(pk))
+
+    model = SimpleNamespace(_default_manager=SimpleNamespace(filter=filtered))
+    monkeypatch.setattr("awx_ratelimit.adapters.django.users.get_user_model", lambda: model)
 
 
 def _user(pk: str) -> Any:

@@ -327,6 +327,24 @@ def test_whole_key_of_an_app_with_a_store(
     assert revoked.err.startswith("error: the app refuses the key: api_key_revoked; check --plans")
 
 
+class _WithMethod:
+    """An app may have a method of this name for anything."""
+
+    def __call__(self, _: Request) -> None:
+        return None
+
+    async def caller_named(self, subject: str) -> str:
+        return subject
+
+
+def test_method_of_an_own_identifier(run: Run, url: str, named: Named) -> None:
+    """Only identifiers that are made for it are asked for the caller of a subject."""
+    app = named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=_WithMethod()))
+    ran = run("usage", "bob", "--plans", app, "--backend", url, "--json")
+
+    assert (ran.status, ran.json["limits"][0]["capacity"]) == (0, 60)
+
+
 class _Other:
     """Identifies callers, and has an attribute that StoredKeys has too."""
 

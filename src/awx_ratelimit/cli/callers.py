@@ -85,7 +85,7 @@ def caller_of(
     """
     found = None if database is None else _in_store(database, subject, account)
     if found is None and gate is not None:
-        found = known_caller(gate.parts, subject, account)
+        found = known_caller(gate.parts, subject, account, has_plan=plan is not None)
     return _with(found or Caller(subject), account, plan, gate)
 
 

@@ -1,9 +1,10 @@
 """What a gate knows of its callers without a request: for the commands of operators, which have only a name or a key.
 
 A name is a subject or an account. The callers of an identifier of the app's own are known by their keys alone, unless
-it has a method ``caller_named``.
+it is one that `NamesCallers`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Optional
@@ -21,17 +22,28 @@ if TYPE_CHECKING:
     from awx_ratelimit.keys import KeyService, KeyStore
 
 
-def known_caller(parts: GateParts, subject: str, account: str | None = None) -> Caller | None:
+class NamesCallers(ABC):
+    """An identifier that finds the plan of a caller by its subject, such as DjangoUser."""
+
+    @abstractmethod
+    def caller_named(self, subject: str) -> Caller | None:
+        """The caller with this subject; None if there is none. It may block, and raise anything."""
+
+
+def known_caller(
+    parts: GateParts, subject: str, account: str | None = None, *, has_plan: bool = False
+) -> Caller | None:
     """The caller `subject`, of `account` if one is given; None if the gate does not know it.
 
     It is one of the key store, one of StaticKeys, or a client by its address. Any other subject of `account` has the
-    plan of that account.
+    plan of that account. `has_plan`: another plan replaces that of the caller. Raises ValueError if code of the app
+    fails that has to find the plan.
     """
     identify, anonymous = parts.identify, parts.anonymous
     if isinstance(identify, ClientAddress):
         return Caller(subject, identify.plan)
-    if find := getattr(identify, "caller_named", None):
-        return find(subject)  # type: ignore[no-any-return]
+    if isinstance(identify, NamesCallers):
+        return None if has_plan else _named_by(parts, identify, subject)
     if found := _stored_caller(parts, subject, account):
         return found
     for caller in _static_callers(parts):
@@ -41,6 +53,20 @@ def known_caller(parts: GateParts, subject: str, account: str | None = None) -> 
         return Caller(subject, anonymous)
     of_account = None if account is None else known_account(parts, account)
     return None if of_account is None else Caller(subject, of_account.plan, account)
+
+
+def _named_by(parts: GateParts, identify: NamesCallers, subject: str) -> Caller | None:
+    try:
+        found = identify.caller_named(subject)
+        if found is not None:
+            # A function of the app may return anything.
+            parts.plans.resolve(found)
+    except (Exception, SystemExit) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(
+            f"the app cannot find the plan of {subject!r}: {said}; name the plan with --plan, or mend that error"
+        ) from error
+    return found
 
 
 def known_account(parts: GateParts, account: str) -> Caller | None:

@@ -66,8 +66,7 @@ class Configuration:
     @property
     def plans(self) -> Any:
         """The plan table. Raises ImproperlyConfigured if there is only a gate, which does not show its plans."""
-        if self._gate is not None:
-            raise ImproperlyConfigured(f"{NAME}: expected 'plans', got 'gate'; write plans, keys and backend instead")
+        self._refuse_gate("plans")
         return self._arguments["plans"]
 
     @property
@@ -127,8 +126,9 @@ class Configuration:
     def opened_to_look(self) -> Iterator[Limiter]:
         """A limiter for commands, which see no fallback for a server that does not answer.
 
-        Raises ImproperlyConfigured for limits in the memory of the server's processes.
+        Raises ImproperlyConfigured for limits in the memory of the server's processes, and if there is only a gate.
         """
+        self._refuse_gate("backend")
         url = self.backend or "memory://"
         if not isinstance(url, str):
             yield self.limiter
@@ -139,6 +139,12 @@ class Configuration:
             yield limiter
         finally:
             limiter.close()
+
+    def _refuse_gate(self, expected: str) -> None:
+        if self._gate is not None:
+            raise ImproperlyConfigured(
+                f"{NAME}: expected {expected!r}, got 'gate'; write plans, keys and backend instead"
+            )
 
 
 @cache

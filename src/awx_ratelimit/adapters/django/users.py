@@ -12,12 +12,13 @@ from django.utils.functional import LazyObject
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import describe, type_name
+from awx_ratelimit.http.known_callers import NamesCallers
 from awx_ratelimit.http.message import Request
 
 _PREFIX: Final = "user_"
 
 
-class DjangoUser:
+class DjangoUser(NamesCallers):
     """Identifies a request by its logged-in user, with the subject ``user_<primary key>``.
 
     `plan` is the name of the users' plan, a Plan, or a function from a user to one of these; None is the default plan.
@@ -66,9 +67,13 @@ class DjangoUser:
             return Caller(subject, self._plan)
         try:
             user = get_user_model()._default_manager.filter(pk=key).first()  # noqa: SLF001  # Django's name
-        except (TypeError, ValueError, ValidationError):
+        except (TypeError, ValueError, OverflowError, ValidationError):
+            # No primary key can have this text.
             return None
-        return None if user is None else self._caller(user)
+        if user is None or f"{_PREFIX}{user.pk}" != subject:
+            # Django also reads other texts of a key, such as 07, but no request has that subject.
+            return None
+        return self._caller(user)
 
     def _caller(self, user: Any) -> Caller | None:
         if not user.is_authenticated:

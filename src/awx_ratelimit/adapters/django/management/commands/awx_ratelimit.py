@@ -19,7 +19,6 @@ from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
 from awx_ratelimit.http.known_callers import known_caller
 from awx_ratelimit.keys.validation import refuse_key
-from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.runtime.documentation import page
 
 #: A peek for no requests refuses nothing: the command only looks.
@@ -56,14 +55,10 @@ class Command(BaseCommand):
             if not subject:
                 raise CommandError("subject: expected a subject such as user_7, got an empty string")
             refuse_key(subject, "subject", remedy="write the subject that your app gives the caller, such as user_7")
-            caller = _caller(found, subject, plan)
-            resolved = found.plans.resolve(caller)
-            with found.opened_to_look() as limiter:
-                if action == "show":
-                    self._show(limiter, caller, resolved)
-                else:
-                    limiter.reset(subject)
-                    self._print("usage reset")
+            if action == "show":
+                self._show(found, subject, plan)
+            else:
+                self._reset(found, subject)
         except BackendUnavailable as error:
             raise CommandError(f"the backend is unavailable: {error}") from error
         except (ImproperlyConfigured, AwxRateLimitError) as error:
@@ -78,10 +73,18 @@ class Command(BaseCommand):
         if health["state"] != "ok":
             raise CommandError(f"the backend does not work: {health['state']}")
 
-    def _show(self, limiter: Limiter, caller: Caller, plan: Plan) -> None:
+    def _reset(self, found: Configuration, subject: str) -> None:
+        with found.opened_to_look() as limiter:
+            limiter.reset(subject)
+        self._print("usage reset")
+
+    def _show(self, found: Configuration, subject: str, named_plan: str | None) -> None:
+        caller = _caller(found, subject, named_plan)
+        plan = found.plans.resolve(caller)
         has_shared = caller.account is not None and plan.account is not None
         shared = [Budget(caller.account, plan.account, ACCOUNT_SCOPE)] if has_shared else []  # type: ignore[arg-type]
-        usages = limiter.peek(caller.subject, plan, _NO_REQUESTS, also=shared).usages
+        with found.opened_to_look() as limiter:
+            usages = limiter.peek(caller.subject, plan, _NO_REQUESTS, also=shared).usages
         for usage in usages:
             wait = f", full again in {durations.wait(usage.reset_after_ms)}" if usage.reset_after_ms else ""
             self._print(f"{usage.limit}: {usage.remaining} of {usage.capacity} left{wait}")
@@ -94,8 +97,11 @@ class Command(BaseCommand):
 
 
 def _caller(found: Configuration, subject: str, plan: str | None) -> Caller:
-    """The caller that `subject` is in the project. `plan` replaces its plan."""
-    caller = known_caller(found.parts, subject) or Caller(subject)
+    """The caller that `subject` is in the project. `plan` replaces its plan, which then need not be found."""
+    try:
+        caller = known_caller(found.parts, subject, has_plan=plan is not None) or Caller(subject)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
     return caller if plan is None else replace(caller, plan=plan)
 
 

@@ -84,6 +84,19 @@ def test_no_private_members(pages: dict[str, Addresses]) -> None:
     assert {anchor for anchor in ids if anchor.startswith("awx_ratelimit.") and "._" in anchor} == set()
 
 
+def test_coroutines(site: Path) -> None:
+    """The reference shows which methods to await, also in Markdown."""
+    page = re.sub(r"<[^>]+>", "", (site / "reference/limiters/index.html").read_text())
+    twin = (site / "reference/limiters/index.md").read_text()
+
+    for text in (page.replace("&gt;", ">"), twin):
+        assert re.findall(r"^(?:async def )?health\(.*$", text, re.MULTILINE) == [
+            "health() -> Mapping[str, Any]",
+            "async def health() -> Mapping[str, Any]",
+        ]
+        assert len(re.findall(r"^async def (?:acquire|release|peek|settle|aclose)\(", text, re.MULTILINE)) == 5
+
+
 def test_attributes(site: Path, pages: dict[str, Addresses]) -> None:
     """The reference shows an attribute with its class and the comment above it, also in Markdown."""
     shown = "usage: UsageReports\n```\n\nWhat accounts and keys have used, if a `UsageHistory` records it."

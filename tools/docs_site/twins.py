@@ -72,6 +72,8 @@ def _signature(found: Any) -> str:
     if not hasattr(called, "parameters"):
         return ""
     text = called.signature(return_type=not found.is_class).replace("__init__", found.name)
+    if "async" in called.labels:
+        text = f"async def {text}"
     return f"```python\n{text}\n```\n\n"
 
 

@@ -283,3 +283,29 @@ def test_text_of_the_page() -> None:
         used.status()
 
     assert [f"{explain(used, 'POST', '/v1/transfers')}\n"] == blocks("docs/explain.md", "text")
+
+
+def test_source_of_a_wsgi_request() -> None:
+    """A function of the app can read the request with Flask: its session, its headers, its path and its address."""
+    flask = pytest.importorskip("flask")
+    app = flask.Flask("shop")
+    app.secret_key = "a secret of this test"
+    gate = client().gate
+
+    made = request_to(gate, "get", "/käse?rows=7", {"X-API-Key": KEY}, "192.0.2.1")
+    with app.request_context(made.source):
+        seen = flask.request
+        assert flask.session.get("user") is None
+        assert (seen.method, seen.path, seen.args["rows"]) == ("GET", "/käse", "7")
+        assert (seen.headers["X-API-Key"], seen.remote_addr) == (KEY, "192.0.2.1")
+
+
+def test_source_of_an_asgi_request() -> None:
+    """A function of the app can read the request with Starlette: its headers, its path and its address."""
+    requests = pytest.importorskip("starlette.requests")
+    gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PlanTable.default(), identify=StaticKeys({}))
+
+    seen = requests.Request(request_to(gate, "get", "/käse?rows=7", {"X-API-Key": KEY}, "192.0.2.1").source)
+
+    assert (seen.method, seen.url.path, seen.query_params["rows"]) == ("GET", "/käse", "7")
+    assert (seen.headers["X-API-Key"], seen.client.host) == (KEY, "192.0.2.1")

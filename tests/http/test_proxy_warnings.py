@@ -187,3 +187,18 @@ def test_explained_requests(caplog: Any, trusted: tuple[str, ...]) -> None:
 
     assert explained == []
     assert len(log.warnings) == 1
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
+def test_everybody_is_trusted(caplog: Any, network: str) -> None:
+    """A network that contains every address is named before the first request, with the page about proxies."""
+    log = Log(caplog, 1_000, "10.0.0.7", network)
+
+    assert len(log.warnings) == 1
+    assert f"trusted_proxies names {network}, which contains every address" in log.warnings[0]
+    assert "docs/deployment.md" in log.warnings[0]
+
+
+def test_a_large_network_is_trusted(caplog: Any) -> None:
+    """A network of proxies is no warning, whatever its size."""
+    assert Log(caplog, 1_000, "10.0.0.0/8", "unix").warnings == []

@@ -57,6 +57,9 @@ class ClientAddresses:
         self._networks = [_network(name) for name in names if name != UNIX]
         self._trusts = lru_cache(maxsize=4096)(self._in_a_trusted_network)
         self._warnings = ProxyWarnings(header)
+        for network in self._networks:
+            if network.prefixlen == 0:
+                self._warnings.trusts_everybody(str(network))
 
     def subject(self, request: Request) -> str:
         """The subject of a client without a key: its IPv4 address, or its IPv6 network, a /64 by default.

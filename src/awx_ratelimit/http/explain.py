@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from traceback import extract_tb
 from types import TracebackType
 from typing import Any, Final
+from urllib.parse import quote
+from wsgiref.util import setup_testing_defaults
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.validation import describe, type_name
@@ -66,13 +68,44 @@ def request_to(
         names = (name,) if name else PREFIX_HEADERS
         return [sent[each] for each in names if each in sent]
 
-    return Request(method.upper(), path, client, values, None, _source(gate, method.upper(), path, query))
+    request = Request(method.upper(), path, client, values)
+    source = _scope if isinstance(gate, AsyncGate) else _environ
+    return request._replace(source=source(request, query, sent))
 
 
-def _source(gate: AnyGate, method: str, path: str, query: str) -> dict[str, Any]:
-    if isinstance(gate, AsyncGate):
-        return {"type": "http", "method": method, "path": path, "query_string": query.encode("latin-1", "replace")}
-    return {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query}
+def _scope(request: Request, query: str, sent: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """The ASGI scope of `request`, with all that a framework needs to read it."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": "http",
+        "path": request.path,
+        "raw_path": quote(request.path).encode(),
+        "root_path": "",
+        "query_string": query.encode("latin-1", "replace"),
+        "headers": [*sent.items()],
+        "client": request.client and (request.client, 0),
+        "server": None,
+    }
+
+
+def _environ(request: Request, query: str, sent: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """The WSGI environ of `request`, with all that a framework needs to read it, such as its session."""
+    environ = {
+        f"HTTP_{name.decode().upper().replace('-', '_')}": value.decode("latin-1") for name, value in sent.items()
+    }
+    environ |= {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": request.path.encode().decode("latin-1"),
+        "QUERY_STRING": query,
+    }
+    if request.client is not None:
+        environ["REMOTE_ADDR"] = request.client
+    setup_testing_defaults(environ)
+    return environ
 
 
 class explainable:  # noqa: N801  # a context manager that is used like a function

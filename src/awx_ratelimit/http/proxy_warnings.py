@@ -1,5 +1,6 @@
 """`ProxyWarnings`: if clients behind a proxy seem to share one address, the log names the setting that separates them.
 
+If every client is taken for a proxy, the log says so too.
 Each gate logs this at most once per kind of mistake, and never text that a client chose.
 """
 
@@ -34,6 +35,10 @@ _WITHOUT_HEADER = (
     "trusted_proxies names %s, but its requests carry no %s, so all clients behind it share the limits of one "
     "address. Have the proxy send the header; waitress removes it unless you start it with --trusted-proxy"
 )
+_EVERY_ADDRESS = (
+    "trusted_proxies names %s, which contains every address, so each client can claim any address in %s and is not "
+    "limited by its own. Name the addresses of your proxies only, such as '10.0.0.7' or '172.16.0.0/12'"
+)
 #: The name of a peer without an address: a proxy that connects through a unix socket.
 UNIX: Final = "unix"
 _WITHOUT_ADDRESS = "a peer without an IP address (a unix socket, or a test client)"
@@ -52,7 +57,12 @@ class ProxyWarnings:
         self.checks_left = _MAX_CHECKS
         self.without_header_left = _MAX_WITHOUT_HEADER
         self._refusals_left = _MAX_REFUSALS
-        self._not_logged = {"untrusted": True, "without header": True}
+        self._not_logged = {"untrusted": True, "without header": True, "everybody": True}
+
+    def trusts_everybody(self, network: str) -> None:
+        """`network`, a trusted one, contains every address."""
+        if not is_looking():
+            self._log_once("everybody", _EVERY_ADDRESS, network, self._header)
 
     def untrusted(self, request: Request, peer: str) -> None:
         """An untrusted peer is taken for the client: warn if it sends a forwarding header."""

@@ -13,7 +13,22 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, MemoryBackend, PlanTable, Request, StaticKeys
+from awx_ratelimit import (
+    AsyncGate,
+    AsyncGuardedBackend,
+    AsyncLimiter,
+    Concurrency,
+    Gate,
+    HostBackend,
+    Limiter,
+    MemoryBackend,
+    Plan,
+    PlanTable,
+    Rate,
+    Request,
+    StaticKeys,
+    open_async_backend,
+)
 from awx_ratelimit.adapters.asgi import middleware as asgi
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
 from awx_ratelimit.errors import KeyStoreUnavailable
@@ -176,6 +191,45 @@ def test_next_lifespan(middleware: Any, tmp_path: Path) -> None:
             assert not limiter.is_closed
 
     assert statuses == [200, 200]
+
+
+@pytest.fixture(params=["memory", "host", "guarded host", "redis", "postgres"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """A backend of each kind, as an app makes it."""
+    match request.param:
+        case "memory":
+            return MemoryBackend()
+        case "host":
+            return HostBackend(tmp_path / "limits")
+        case "guarded host":
+            return AsyncGuardedBackend(HostBackend(tmp_path / "limits"))
+        case "redis":
+            return open_async_backend(request.getfixturevalue("redis_server").url)
+    return open_async_backend(request.getfixturevalue("postgres").emptied_limits())
+
+
+def test_backend_in_the_next_lifespan(backend: Any) -> None:
+    """An app that closes its limiter at the end of each lifespan is limited in the next one, by what is left."""
+    # Nothing refills while the test runs.
+    plan = Plan("p", (Rate.parse("100/30 days", name="days"),), Concurrency(5))
+    gate = AsyncGate(AsyncLimiter(backend), plans=PlanTable([plan], default="p"), identify=StaticKeys({"alice": "p"}))
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        yield
+        await gate.parts.limiter.aclose()
+
+    app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("ok"))], lifespan=lifespan)
+    app.add_middleware(RateLimitMiddleware, gate=gate)
+    answers = []
+
+    for _ in range(3):
+        with TestClient(app) as client:
+            answers.append(client.get("/", headers={"X-API-Key": "alice"}))
+
+    assert [answer.status_code for answer in answers] == [200] * 3
+    left = [re.search(r'"days";r=(\d+);.*"concurrent";r=(\d)', answer.headers["ratelimit"]) for answer in answers]
+    assert [found and found.groups() for found in left] == [("99", "4"), ("98", "4"), ("97", "4")]
 
 
 def test_flush_snippet() -> None:

@@ -32,7 +32,7 @@ INTERNAL: dict[str, set[str]] = {
     "awx_ratelimit.Decision": {"has_exceeded", "record_plans"},
     "awx_ratelimit.Gate": _GATE,
     "awx_ratelimit.GuardedBackend": _GUARD,
-    "awx_ratelimit.HostBackend": {"observe"},
+    "awx_ratelimit.HostBackend": {"observe", "reopen"},
     "awx_ratelimit.JwtSubject": _IDENTIFIER,
     "awx_ratelimit.Limiter": _LIMITER,
     "awx_ratelimit.MemoryBackend": {"after_fork", "begin", "observe", "used_by_limiter"},

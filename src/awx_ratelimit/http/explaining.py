@@ -55,9 +55,16 @@ class GateParts(NamedTuple):
     def reopen(self) -> None:
         """Let parts that the end of a lifespan has closed, such as a KeyVerifier, work again in the next one."""
         self.limiter.is_closed = False
-        for part in (self.identify, *self.limiter.observers.all):
+        for part in (self.identify, *self.limiter.observers.all, *_backends(self.limiter)):
             if hasattr(part, "reopen"):
                 part.reopen()
+
+
+def _backends(limiter: Any) -> Iterator[Any]:
+    """The backend of a limiter, and those inside it, the outermost first."""
+    backend = limiter
+    while (backend := getattr(backend, "backend", None)) is not None:
+        yield backend
 
 
 class Part(NamedTuple):

@@ -1,5 +1,6 @@
 """Several processes that share the limits of one host file."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -89,6 +90,37 @@ def test_claim_after_close(path: Path, clock: ManualClock) -> None:
 
     with pytest.raises(BackendUnavailable, match="this backend is closed"):
         own.acquire("s", SLOTS_3)
+
+
+def test_reopened(path: Path, clock: ManualClock) -> None:
+    """A closed backend that is reopened decides by what the file has. The leases from before are over."""
+    backend = HostBackend(path, clock=clock)
+    own = Limiter(backend)
+    held = own.acquire("s", SLOTS_3)
+    backend.reopen()
+    kept = own.health()["leases"]
+    own.close()
+    backend.reopen()
+    own.release(held)
+
+    assert kept == 1
+    assert own.health()["state"] == "ok"
+    assert [own.acquire("s", SLOTS_3).allowed for _ in range(4)] == [True, True, True, False]
+    own.close()
+
+
+def test_reopened_without_a_folder(tmp_path: Path, clock: ManualClock) -> None:
+    """Reopening never raises. If the file cannot be opened any more, a claim says why."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    backend = HostBackend(folder / "limits", clock=clock)
+    backend.close()
+    shutil.rmtree(folder)
+    backend.reopen()
+
+    with pytest.raises(BackendUnavailable, match="its folder does not exist; create it"):
+        Limiter(backend).acquire("s", SLOTS_3)
+    backend.close()
 
 
 def test_default_clock_is_the_system_clock(path: Path) -> None:

@@ -1,10 +1,14 @@
 """A host file never blocks an event loop longer than `longest_wait_ms`, whatever blocks the file."""
 
 import asyncio
+import io
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
+from functools import partial
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +270,32 @@ def test_short_wait_blames_no_process(path: Path) -> None:
         waited_s = refused_after_s(limiter, "check whether it is stopped")
 
     assert waited_s >= WAIT_MS / 1000
+
+
+def test_import_in_an_event_loop(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module opens no file when it is imported, and the detector of blocking calls finds none in opening one."""
+    opened: list[object] = []
+    for place in (io, os):
+        monkeypatch.setattr(place, "open", partial(_noted, opened, place.open))
+    spec = find_spec("awx_ratelimit.backends.host.opening")
+    assert spec is not None
+    loader, module = spec.loader, module_from_spec(spec)
+    assert loader is not None
+
+    async def load() -> int:
+        loader.exec_module(module)
+        assert opened == []
+        table = module.open_table(str(path), 0, allow_other_users=False, create=module.creator())
+        return int(table.damaged)
+
+    assert asyncio.run(load()) == 0
+
+
+def _noted(
+    opened: list[object], really_open: Callable[..., object], path: object, *args: object, **options: object
+) -> object:
+    opened.append(path)
+    return really_open(path, *args, **options)
 
 
 def test_constructor_in_an_event_loop(path: Path) -> None:

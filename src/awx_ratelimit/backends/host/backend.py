@@ -17,9 +17,8 @@ except ImportError as error:
     raise ImportError(f"HostBackend needs 64-bit Linux and a Python with ctypes: {error}") from error
 
 from awx_ratelimit.backends.host.joint import HostHolder, JointDecisions
-from awx_ratelimit.backends.host.locks import MAX_WAIT_MS, in_event_loop, reset_deadline
-from awx_ratelimit.backends.host.mapped_file import FileBeingCreated
-from awx_ratelimit.backends.host.opening import absolute_path, creator, open_table
+from awx_ratelimit.backends.host.locks import MAX_WAIT_MS
+from awx_ratelimit.backends.host.opening import absolute_path, creator, open_at_start, open_table
 from awx_ratelimit.backends.host.record import HostLedger
 from awx_ratelimit.backends.host.table import Table
 from awx_ratelimit.backends.reports import BackendObserver
@@ -41,8 +40,6 @@ from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew
 #: See "Creating tuples" and "Identity checks" in docs/hot-path.md.
 _new = tuple.__new__
 _ONE = 1
-#: How long a constructor outside event loops waits for another process that creates the file.
-_START_WAIT_MS = 5_000
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 
 
@@ -71,7 +68,7 @@ class HostBackend:
         self._hold_times = HoldTimes()
         self._joint = JointDecisions(self._now_ms, self._hold_times)
         self._start_session()
-        self._open()
+        open_at_start(self._session)
         if not allow_other_users:
             warn_about_folder(self._path)
         register_after_fork(self._after_fork)
@@ -82,15 +79,6 @@ class HostBackend:
     def _start_session(self) -> None:
         self._session = HostSession(self._path, self._now_ms, self._open_table)
         self._unmeasured = 0
-
-    def _open(self) -> None:
-        if in_event_loop():
-            # Never block an event loop that long: the maintenance thread opens the file once it is complete.
-            reset_deadline()
-            with suppress(FileBeingCreated):
-                self._session.open_in_decision()
-        else:
-            self._session.open(_START_WAIT_MS)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         if type(subject) is not str or not subject or type(plan) is not Plan or cost is not _ONE:
@@ -241,10 +229,20 @@ class HostBackend:
         renew_if_forked()
         self._session.close()
 
+    def reopen(self) -> None:
+        """Open the file again if `close` has closed it, as the end of a lifespan does. Leases from before are over."""
+        renew_if_forked()
+        if self._session.is_closed:
+            self._open_again()
+
     def _after_fork(self) -> None:
         """In a forked child: open the file again, and hold none of the parent's leases."""
         self._session.abandon()
+        # While the child still has the rights of its parent.
+        self._open_again()
+
+    def _open_again(self) -> None:
+        """Open the file. If that fails, the first decision raises."""
         self._start_session()
-        # Open it while the child still has the rights of its parent. If that fails, the first decision raises.
         with suppress(BackendUnavailable):
-            self._open()
+            open_at_start(self._session)

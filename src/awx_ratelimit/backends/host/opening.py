@@ -9,11 +9,12 @@ import logging
 import os
 import time
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PurePath
+from typing import Any
 
-from awx_ratelimit.backends.host.locks import ByteLock, remaining_ms
-from awx_ratelimit.backends.host.mapped_file import CREATION_LOCK, FileDamaged, MappedFile
+from awx_ratelimit.backends.host.locks import ByteLock, in_event_loop, remaining_ms, reset_deadline
+from awx_ratelimit.backends.host.mapped_file import CREATION_LOCK, FileBeingCreated, FileDamaged, MappedFile
 from awx_ratelimit.backends.host.table import Table
 from awx_ratelimit.core.validation import describe
 from awx_ratelimit.runtime.files import Create, create_owned
@@ -22,16 +23,21 @@ from awx_ratelimit.runtime.looking import is_looking
 _log = logging.getLogger("awx_ratelimit")
 #: Where the header stores the boot id.
 _BOOT_ID_AT = 1024
+#: How long a constructor outside event loops waits for another process that creates the file.
+_START_WAIT_MS = 5_000
 
 
-def _read_boot_id() -> bytes:
+@cache
+def _boot_id() -> bytes:
     """The id of this boot of the machine; empty if the system has none."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-    return b""
-
-
-_BOOT_ID = _read_boot_id()
+    try:
+        fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.pread(fd, 64, 0).strip()
+    finally:
+        os.close(fd)
 
 
 def absolute_path(path: object) -> str:
@@ -72,12 +78,23 @@ def open_table(path: str, wait_ms: int, *, allow_other_users: bool, create: Crea
         file = opened(remaining_ms(until_s))
         table = Table(file)
     if _is_from_earlier_boot(file):
-        os.pwrite(file.fd, _BOOT_ID, _BOOT_ID_AT)
+        os.pwrite(file.fd, _boot_id(), _BOOT_ID_AT)
     return table
 
 
+def open_at_start(session: Any) -> None:
+    """Open the file of a HostSession that has just begun. Raises BackendUnavailable."""
+    if in_event_loop():
+        # Never block an event loop that long: the maintenance thread opens the file once it is complete.
+        reset_deadline()
+        with suppress(FileBeingCreated):
+            session.open_in_decision()
+    else:
+        session.open(_START_WAIT_MS)
+
+
 def _is_from_earlier_boot(file: MappedFile) -> bool:
-    return os.pread(file.fd, len(_BOOT_ID), _BOOT_ID_AT) != _BOOT_ID
+    return os.pread(file.fd, len(_boot_id()), _BOOT_ID_AT) != _boot_id()
 
 
 def _set_aside(file: MappedFile, wait_ms: int) -> None:

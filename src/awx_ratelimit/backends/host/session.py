@@ -44,7 +44,7 @@ class HostSession:
         #: Records whose leases are still to be written into a new file.
         self._unwritten: deque[Record] = deque()
         self._thread = PeriodicThread("awx_ratelimit host", self._maintain, _MAINTENANCE_INTERVAL_S)
-        self._thread_started = self._closed = False
+        self._thread_started = self.is_closed = False
         self._shards_swept = 0
         self._table: Table | None = None
         self._opening = threading.Lock()
@@ -62,7 +62,7 @@ class HostSession:
         # A signal handler that raises cannot run between an iterator and its loop, and so leaves no lock behind.
         for _ in iter(partial(self._opening.acquire, timeout=wait_ms / 1000), False):
             try:
-                if self._closed and self._table is None:
+                if self.is_closed and self._table is None:
                     raise BackendUnavailable(f"{self._path}: this backend is closed")
                 return self._table or self._switch_to(self._open_table(remaining_ms(until_s)))
             finally:
@@ -71,12 +71,12 @@ class HostSession:
 
     def open_in_decision(self) -> Table:
         """`open` within the time of a decision. After a failure only the maintenance thread tries again."""
-        if self.problem is not None and not self._closed:
+        if self.problem is not None and not self.is_closed:
             raise BackendUnavailable(self.problem)
         try:
             return self.open(process_wait_ms())
         except AwxRateLimitError as error:
-            if not self._closed:
+            if not self.is_closed:
                 self._report(error)
                 self._start_thread()
             raise
@@ -87,7 +87,7 @@ class HostSession:
             previous.file.close_when_idle()
         # Not earlier: a thread in the previous file could still grant leases that would not be in this list.
         self._unwritten.extend(self.ledgers.with_leases())
-        if self._closed:
+        if self.is_closed:
             self._close_file()
         return table
 
@@ -149,7 +149,7 @@ class HostSession:
     def release(self, ledger: HostLedger, lease_id: int) -> bool:
         """Release a lease of this process; whether it was held. Never waits and never raises."""
         held = False
-        while ledger.session is self and not self._closed:
+        while ledger.session is self and not self.is_closed:
             leases: HostLeases = ledger.table.leases
             try:
                 held |= leases.release(ledger, lease_id)
@@ -179,7 +179,7 @@ class HostSession:
 
     def _maintain(self) -> None:
         """Once a second: check the path, write leases into a new file, forget who was alive, and sweep some shards."""
-        if self._closed:
+        if self.is_closed:
             return
         try:
             table = self.open()
@@ -233,7 +233,7 @@ class HostSession:
 
     def close(self) -> None:
         """Close the file and end every lease of this process. May be called twice."""
-        self._closed = True
+        self.is_closed = True
         self._thread.stop(0)
         self._close_file()
 
@@ -244,6 +244,6 @@ class HostSession:
 
     def abandon(self) -> None:
         """In a forked child: close at once what the parent opened."""
-        self._closed = True
+        self.is_closed = True
         if self._table is not None:
             self._table.file.close()

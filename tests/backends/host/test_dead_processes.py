@@ -1,14 +1,17 @@
 """Processes that are killed or stopped while they hold slots of a host file."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tests.backends.host.limiters import limiter, remaining, session
-from tests.host_processes import SLOTS_3, StartProcess
+from tests.host_processes import DAY, SLOTS_3, StartProcess
 from tests.machine import eventually
 
-from awx_ratelimit import BackendUnavailable, Limiter
+from awx_ratelimit import BackendUnavailable, Concurrency, Limiter, Plan
+from awx_ratelimit.backends.host.locks import THREAD_WAIT_MS
 from awx_ratelimit.testing import ManualClock
 
 
@@ -57,7 +60,7 @@ def allowed(limiter: Limiter, subject: str) -> bool | None:
 
 
 def test_process_stopped_in_a_decision(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
-    """The first claim fails after 40 ms and later ones at once; claims succeed again when the stopped process dies."""
+    """The first claim fails after 800 ms and later ones at once; claims succeed again when the stopped process dies."""
     here, there = limiter(path, clock), start_process(path)
     assert there.does("acquire", "s")
     there.stops_in("s")
@@ -65,19 +68,34 @@ def test_process_stopped_in_a_decision(path: Path, clock: ManualClock, start_pro
     for _ in range(7):
         begun_s = time.monotonic()
         with pytest.raises(
-            BackendUnavailable, match="another process has held a lock for 40 ms; check whether it is stopped"
+            BackendUnavailable, match="another process has held a lock for 800 ms; check whether it is stopped"
         ):
             here.acquire("s", SLOTS_3)
         waits_s.append(time.monotonic() - begun_s)
     others = [allowed(here, f"other {number}") for number in range(3)]
     there.kill()
 
-    assert waits_s[0] >= 0.04
+    assert waits_s[0] >= THREAD_WAIT_MS / 1000
     # A busy machine makes some of them late, and none of them early.
     assert min(waits_s[1:]) < 0.04
     # Some may share the lock.
     assert True in others
     assert [here.acquire("s", SLOTS_3).allowed for _ in range(4)] == [True, True, True, False]
+
+
+def test_process_delayed_in_a_decision(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """A busy machine stops a process for 200 ms while it holds the lock: the claims of many threads wait for it."""
+    here, there = limiter(path, clock), start_process(path)
+    plan = Plan("p", (DAY,), Concurrency(8))
+    there.stops_in("s")
+    goes_on = threading.Timer(0.2, there.go_on)
+    goes_on.start()
+    with ThreadPoolExecutor(12) as threads:
+        outcomes = list(threads.map(lambda _: here.acquire("s", plan).allowed, range(12)))
+    goes_on.join()
+
+    assert sorted(outcomes) == [False] * 4 + [True] * 8
+    assert remaining(here, plan) == [992, 0]
 
 
 def test_release_needs_no_lock(path: Path, clock: ManualClock, start_process: StartProcess) -> None:

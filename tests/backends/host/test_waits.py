@@ -10,16 +10,25 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import greenlet
 import pytest
 from blockbuster import BlockBuster
 from tests.backends.host.limiters import remaining
 from tests.host_processes import SLOTS_3, START_MS, StartProcess, with_scopes
+from tests.machine import eventually
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Budget, Decision, Limiter
 from awx_ratelimit.backends.host import HostBackend
-from awx_ratelimit.backends.host.locks import WAIT_MS, ByteLock, may_wait_for_thread
+from awx_ratelimit.backends.host.locks import (
+    THREAD_WAIT_MS,
+    WAIT_MS,
+    ByteLock,
+    may_wait_for_thread,
+    process_wait_limit_ms,
+)
 from awx_ratelimit.backends.host.mapped_file import CREATION_LOCK, SHARDS
 from awx_ratelimit.testing import ManualClock
 
@@ -249,7 +258,7 @@ def test_full_wait_after_a_decision(path: Path) -> None:
         waited_s = refused_after_s(limiter, "check whether it is stopped")
 
     assert allowed
-    assert waited_s >= WAIT_MS / 1000
+    assert waited_s >= THREAD_WAIT_MS / 1000
 
 
 def test_short_wait_blames_no_process(path: Path) -> None:
@@ -269,7 +278,39 @@ def test_short_wait_blames_no_process(path: Path) -> None:
     with in_use(path):
         waited_s = refused_after_s(limiter, "check whether it is stopped")
 
-    assert waited_s >= WAIT_MS / 1000
+    assert waited_s >= THREAD_WAIT_MS / 1000
+
+
+def test_waiting_thread_blocks_the_loop_briefly(path: Path) -> None:
+    """A thread waits long for a process; claims in an event loop wait neither for the one nor for the other as long."""
+    backend: Any = HostBackend(path, clock=ManualClock(START_MS))
+    limiter = AsyncLimiter(backend)
+    Limiter(backend).acquire("s", SLOTS_3)
+    shard = backend._session.ledgers.known["s"].shard
+    held: list[float] = []
+
+    async def act() -> None:
+        assert eventually(lambda: shard._waited_in_vain_ms >= WAIT_MS, expected=True, seconds=NEVER_S)
+        while waits.is_alive():
+            with suppress(BackendUnavailable):
+                await _timed(limiter, VERBS["acquire"], held)
+
+    with in_use(path):
+        waits = threading.Thread(target=refused_after_s, args=(Limiter(backend), "has held a lock for 800 ms"))
+        waits.start()
+        asyncio.run(act())
+        waits.join()
+
+    # A busy machine makes some of them late. The last ones do not meet the thread any more.
+    assert median(held) < WAIT_MS / 1000
+
+
+def test_greenlets_wait_as_briefly_as_an_event_loop(path: Path) -> None:
+    """A greenlet that waits for a process holds up those of the same thread."""
+    in_greenlet = greenlet.greenlet(process_wait_limit_ms).switch()
+
+    assert in_greenlet == WAIT_MS
+    assert process_wait_limit_ms() == THREAD_WAIT_MS
 
 
 def test_import_in_an_event_loop(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

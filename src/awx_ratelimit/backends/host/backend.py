@@ -48,8 +48,8 @@ class HostBackend:
 
     `path` is an absolute path on a local file system; a missing file is created for this user alone (mode 0600).
     `clock` is an object with ``now_ms() -> int``; None means the system's time. In an event loop no method waits longer
-    than `longest_wait_ms` (50 ms) for processes and threads together; then it raises BackendUnavailable. Outside event
-    loops a method waits up to 40 ms for other processes and up to 500 ms for threads of its own process.
+    than `longest_wait_ms` (50 ms) for processes and threads together; then it raises BackendUnavailable. In a
+    thread a method waits up to 800 ms for other processes, and up to 1 s in all.
 
     A symbolic link, and a file that another user owns or can write, are errors: that user could change the recorded
     usage, or kill this process by truncating the file. `allow_other_users` accepts the files of users who trust each

@@ -26,12 +26,17 @@ from typing import Final
 
 #: The longest time that one decision blocks an event loop, all its waits included.
 MAX_WAIT_MS: Final = 50
-#: How long a decision waits for other processes, and in an event loop also for threads. The rest is for its own work.
+#: How long a decision in an event loop waits for processes and threads. The rest is for its own work.
 WAIT_MS: Final = 40
-#: How long a decision outside event loops waits for threads of its own process. Busy threads take turns of 5 ms.
-_THREADS_WAIT_MS: Final = 500
+#: How long a decision in a thread waits for other processes. One on a busy machine may not run for 100 ms and more
+#: while it holds a lock: it waits for a processor, and its thread for the interpreter, in turns of 5 ms.
+THREAD_WAIT_MS: Final = 800
+#: How long a decision in a thread waits in all, so that those behind one that waits for a process can go on after it.
+_THREAD_TOTAL_WAIT_MS: Final = 1_000
 #: How long to sleep between two attempts.
 POLL_S: Final = 0.000_05
+#: The same for a wait that is longer than `WAIT_MS`. The holder needs the processor.
+_LONG_POLL_S: Final = 0.001
 _TRIES_PER_POLL = 100
 #: A lock request as the kernel takes it: `struct flock` of 64-bit Linux.
 _REQUEST = Struct("@hhqqi4x")
@@ -65,9 +70,16 @@ class ByteLock:
 
     def wait(self, wait_ms: float) -> bool:
         """Try for up to `wait_ms`; whether the lock was taken. Raises OSError if the file system has no locks."""
+        return self._poll(wait_ms, _TRIES_PER_POLL, POLL_S)
+
+    def wait_longer(self, wait_ms: float) -> bool:
+        """`wait`, but it leaves the processor to others. For a wait after a wait."""
+        return self._poll(wait_ms, 1, _LONG_POLL_S)
+
+    def _poll(self, wait_ms: float, tries: int, poll_s: float) -> bool:
         try_lock, until_s = self.try_lock, time.monotonic() + wait_ms / 1000
         while True:
-            for _ in range(_TRIES_PER_POLL):
+            for _ in range(tries):
                 if not try_lock():
                     return True
                 if time.monotonic() >= until_s:
@@ -80,7 +92,7 @@ class ByteLock:
                 return True
             if time.monotonic() >= until_s:
                 return False
-            time.sleep(POLL_S)
+            time.sleep(poll_s)
 
 
 def alive_lock(fd: int, process_number: int) -> ByteLock:
@@ -105,19 +117,25 @@ def reset_deadline() -> None:
         _deadline_s.set(None)
 
 
-def may_wait_for_thread() -> bool:
-    """Whether this decision may wait another moment for a thread."""
+def may_wait_for_thread(loop_wait_ms: float = WAIT_MS) -> bool:
+    """Whether this decision may wait another moment for a thread; in an event loop for `loop_wait_ms` at most."""
     now_s, deadline_s = time.monotonic(), _deadline_s.get()
     if deadline_s is None:
-        _deadline_s.set(now_s + (WAIT_MS if in_event_loop() else _THREADS_WAIT_MS) / 1000)
+        _deadline_s.set(now_s + (loop_wait_ms if in_event_loop() else _THREAD_TOTAL_WAIT_MS) / 1000)
         return True
     return now_s < deadline_s
+
+
+def process_wait_limit_ms() -> int:
+    """How long a decision here may wait for another process if it has not waited yet. Greenlets share their thread."""
+    return WAIT_MS if in_event_loop() or _in_greenlet() else THREAD_WAIT_MS
 
 
 def process_wait_ms() -> float:
     """How long this decision may wait for another process, including everything that it still has to wait for."""
     now_s, deadline_s = time.monotonic(), _deadline_s.get()
-    wait_s = WAIT_MS / 1000 if deadline_s is None else min(WAIT_MS / 1000, max(0.0, deadline_s - now_s))
+    limit_s = process_wait_limit_ms() / 1000
+    wait_s = limit_s if deadline_s is None else min(limit_s, max(0.0, deadline_s - now_s))
     _deadline_s.set(now_s + wait_s)
     return wait_s * 1000
 
@@ -135,3 +153,8 @@ def in_event_loop() -> bool:
         sniffio = sys.modules.get("sniffio")
         return sniffio is not None and sniffio.thread_local.name is not None
     return True
+
+
+def _in_greenlet() -> bool:
+    greenlet = sys.modules.get("greenlet")
+    return greenlet is not None and greenlet.getcurrent().parent is not None

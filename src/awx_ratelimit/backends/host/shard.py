@@ -11,13 +11,20 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from awx_ratelimit.backends.host.locks import POLL_S, WAIT_MS, ByteLock, may_wait_for_thread, process_wait_ms
+from awx_ratelimit.backends.host.locks import (
+    POLL_S,
+    WAIT_MS,
+    ByteLock,
+    may_wait_for_thread,
+    process_wait_limit_ms,
+    process_wait_ms,
+)
 from awx_ratelimit.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from awx_ratelimit.backends.host.mapped_file import MappedFile
 
-#: How long to wait if the last wait for another process timed out: that process is probably stopped.
+#: How long to wait if a whole wait for another process was in vain: that process is probably stopped.
 _STOPPED_HOLDER_WAIT_MS = 2
 TRUNCATED: Final = "the file was truncated"
 _NEVER = object()
@@ -35,14 +42,15 @@ class _Busy(Exception):
 class SharedLock:
     """Excludes the other threads of this process and all other processes. `number` is the locked byte."""
 
-    __slots__ = ("_attempts", "_closed", "_file", "_file_lock", "_holder_is_stopped", "number", "thread_lock")
+    __slots__ = ("_attempts", "_closed", "_file", "_file_lock", "_waited_in_vain_ms", "number", "thread_lock")
 
     def __init__(self, file: "MappedFile", number: int) -> None:
         self.number = number
         self._file = file
         self._closed = False
         self._file_lock = ByteLock(file.fd, number)
-        self._holder_is_stopped = False
+        #: The longest wait for the process that holds the lock, if no wait has succeeded since.
+        self._waited_in_vain_ms = 0.0
         self.thread_lock = threading.Lock()
         # Like the memory backend's shard: a signal handler that raises cannot run between an iterator and its loop.
         self._attempts: Iterator[object] = iter(partial(self.thread_lock.acquire, False), _NEVER)
@@ -60,7 +68,7 @@ class SharedLock:
                 try:
                     if file_lock.try_lock():
                         self._wait_for_process(waits)
-                    self._holder_is_stopped = False
+                    self._waited_in_vain_ms = 0.0
                     if file.file_bytes() < file.mapped_bytes:
                         raise file.damaged(TRUNCATED)
                     return act(*args)
@@ -104,7 +112,8 @@ class SharedLock:
     def _wait_for_thread(self, waits: bool = True) -> None:
         if not waits:
             raise _Busy
-        if not may_wait_for_thread():
+        # That thread may be waiting for a process that is probably stopped, and longer than an event loop may.
+        if not may_wait_for_thread(_STOPPED_HOLDER_WAIT_MS if self._waited_in_vain_ms >= WAIT_MS else WAIT_MS):
             raise BackendUnavailable(f"{self._file.path}: timed out waiting for other threads of this process")
         time.sleep(POLL_S)
 
@@ -113,18 +122,31 @@ class SharedLock:
             raise _Busy
         wait_ms = process_wait_ms()
         try:
-            locked = self._file_lock.wait(min(_STOPPED_HOLDER_WAIT_MS, wait_ms) if self._holder_is_stopped else wait_ms)
+            locked = self._wait(wait_ms)
         except OSError as error:
             raise BackendUnavailable(f"{self._file.path}: cannot lock the file: {error.strerror}") from error
-        if locked:
-            return
-        # A decision that waited for threads first has less time left. That says nothing about the other process.
-        self._holder_is_stopped = self._holder_is_stopped or wait_ms >= WAIT_MS
-        raise BackendUnavailable(
-            f"{self._file.path}: another process has held a lock for {WAIT_MS} ms; check whether it is stopped"
-            if self._holder_is_stopped
-            else f"{self._file.path}: timed out waiting for other threads and processes"
-        )
+        if not locked:
+            raise BackendUnavailable(f"{self._file.path}: {self._why_in_vain()}")
+
+    def _wait(self, wait_ms: float) -> bool:
+        """Wait for the file lock. A decision that waited for threads first has less time left: it blames no process."""
+        if self._waited_in_vain_ms >= process_wait_limit_ms():
+            return self._file_lock.wait(min(_STOPPED_HOLDER_WAIT_MS, wait_ms))
+        if self._file_lock.wait(min(WAIT_MS, wait_ms)):
+            return True
+        self._waited_in_vain_ms = max(self._waited_in_vain_ms, min(WAIT_MS, wait_ms))
+        if wait_ms <= WAIT_MS:
+            return False
+        if self._file_lock.wait_longer(wait_ms - WAIT_MS):
+            return True
+        self._waited_in_vain_ms = max(self._waited_in_vain_ms, wait_ms)
+        return False
+
+    def _why_in_vain(self) -> str:
+        if self._waited_in_vain_ms < WAIT_MS:
+            return "timed out waiting for other threads and processes"
+        held_ms = self._waited_in_vain_ms
+        return f"another process has held a lock for {held_ms:.0f} ms; check whether it is stopped"
 
 
 class Shard(SharedLock):

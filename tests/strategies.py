@@ -32,9 +32,11 @@ def rates(draw: st.DrawFn, name: str) -> Rate:
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """A plan of up to three rates whose names it shares with other plans, and perhaps slots."""
+    """A plan of up to three rates whose names it shares with other plans, and perhaps slots; it may have no limit."""
     chosen = draw(st.lists(names, max_size=3, unique=True))
-    slots = draw(st.none() | st.integers(1, 4)) if chosen else draw(st.integers(1, 4))
+    slots = draw(st.none() | st.integers(1, 4))
+    if not chosen and slots is None:
+        return Plan.unlimited("p")
     concurrency = Concurrency(slots, shadow=draw(rarely)) if slots else None
     return Plan("p", tuple(draw(rates(name)) for name in chosen), concurrency, shadow=draw(rarely))
 

@@ -53,6 +53,19 @@ class RateLaws(BackendUnderTest):
         assert [decision.usages for decision in decisions] == [()] * 20
         assert (await limiter.peek("s", TWO_RATES)).usages == before.usages
 
+    async def test_law_1_unknown_subject_without_limits(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
+        """An unlimited plan needs no record: a subject that was never limited is allowed, now and later."""
+        unlimited = Plan.unlimited("unlimited")
+
+        decisions = [await limiter.acquire("s", unlimited) for _ in range(3)]
+        clock.advance(3_600_000)
+        decisions += [await limiter.acquire("s", unlimited, cost) for cost in (1, 1_000)]
+        for decision in decisions:
+            await limiter.release(decision)
+
+        assert [(decision.allowed, decision.usages) for decision in decisions] == [(True, ())] * 5
+        assert (await limiter.acquire("s", TWO_RATES)).allowed is True
+
     async def test_law_2_refused_by_one_rate(self, limiter: AsyncLimiter) -> None:
         """A claim that one rate refuses leaves the other rates and the slots unchanged."""
         await spend(limiter, TWO_RATES, 2)

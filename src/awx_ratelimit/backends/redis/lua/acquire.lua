@@ -51,7 +51,7 @@ for n = releases + 1, #KEYS do
   end
 
   -- For each rate: the debt now, plus the charge if it fits.
-  local exceeded, bit, refused, until_ms, rebased = 0, 1, sequence == LOOKS, 0, nil
+  local exceeded, bit, refused, until_ms, rebased = 0, 1, sequence == LOOKS, now_ms, nil
   for i = 1, wrong and 0 or count do
     local unit, drain, capacity, period_ms = u('<dddd', plan, step)
     local debt, at_ms = u('<i8i8', value, first)

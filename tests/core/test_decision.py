@@ -1,5 +1,7 @@
 import copy
+import json
 import pickle
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -28,17 +30,23 @@ def test_usages(limiter: Limiter) -> None:
     )
 
 
-def test_rates_of_usages(limiter: Limiter) -> None:
-    """Each usage has the rate of its limit, also in the other budgets of a claim; that of slots has none."""
+def test_rates(limiter: Limiter) -> None:
+    """A decision has the rate of each limit by its name, also those of the other budgets of a claim."""
     account = Plan.of("acme", per_hour=100)
 
     alone = limiter.peek("s", PLAN)
     joint = limiter.peek("s", PLAN, also=[Budget("acme", account, scope="account")])
 
-    assert [usage.rate for usage in alone.usages] == [*PLAN.rates, None]
-    assert {usage.limit: usage.rate for usage in joint.usages} == {
-        "minute": PLAN.rates[0], "day": PLAN.rates[1], "concurrent": None, "account.hour": account.rates[0],
-    }  # fmt: skip
+    assert list(alone.rates.values()) == [*PLAN.rates]
+    assert joint.rates == {"minute": PLAN.rates[0], "day": PLAN.rates[1], "account.hour": account.rates[0]}
+    assert [usage.limit for usage in joint.usages if usage.limit not in joint.rates] == ["concurrent"]
+
+
+def test_usages_as_json(limiter: Limiter) -> None:
+    """A usage has only fields that JSON knows, so an app can return it."""
+    usage = limiter.acquire("s", PLAN).usages[0]
+
+    assert json.loads(json.dumps(asdict(usage))) == asdict(usage)
 
 
 def test_claim_and_time(limiter: Limiter) -> None:

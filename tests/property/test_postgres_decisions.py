@@ -191,7 +191,8 @@ def test_refund(database: Database, data: st.DataObject, decided_at_ms: int) -> 
     limits = [data.draw(stored(rate, cost, decided_at_ms)) for rate in plan.rates]
     passed = [0, 1, 5_000, *(rate.period_ms for rate in plan.rates)]
     passed += [cost * rate.unit // rate.drain for rate in plan.rates]
-    now_ms = min(decided_at_ms + data.draw(st.sampled_from(passed)) + data.draw(near), MAX_TIME_MS)
+    now_ms = decided_at_ms + data.draw(st.sampled_from(passed)) + data.draw(near)
+    now_ms = max(-MAX_TIME_MS, min(now_ms, MAX_TIME_MS))
     found = [("s", corrections(Charge(plan, cost, None), over, NOTHING))]
     database.write({"s": (limits[:1], limits[1:])} if limits else {})
 

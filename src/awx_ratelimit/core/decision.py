@@ -5,13 +5,14 @@ by the same functions for every backend.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from awx_ratelimit.core.budget import Budget
+from awx_ratelimit.core.budget import Budget, scoped_name
 from awx_ratelimit.core.claim import Claim
 from awx_ratelimit.core.joint_claim import Charge, JointClaim
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.usage import RecordState, Usage, usages_of
 
 _log = logging.getLogger("awx_ratelimit")
@@ -96,6 +97,11 @@ class Decision(_Decided):
         budget, charge = Budget(self.subject, self.plan), Charge(self.plan, self.cost, None)
         return tuple(usages_of(budget, range(len(self.plan.rates)), charge, state, self.decided_at_ms))
 
+    @property
+    def rates(self) -> Mapping[str, Rate]:
+        """The Rate of each limit by its name, such as ``account.minute``. Slots have none."""
+        return {rate.name: rate for rate in self.plan.rates}
+
     def __bool__(self) -> bool:
         return self.allowed
 
@@ -152,6 +158,12 @@ class JointDecision(Decision):
                 budget, share.rates, charges[share.record], self.states[share.record], self.decided_at_ms
             )
         return tuple(usages)
+
+    @property
+    def rates(self) -> Mapping[str, Rate]:
+        """The Rate of each limit of all budgets by its name, such as ``account.minute``. Slots have none."""
+        budgets = self.joint_claim.budgets
+        return {scoped_name(each.scope, rate.name): rate for each in budgets for rate in each.plan.rates}
 
 
 def joint_decision(

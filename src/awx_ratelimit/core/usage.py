@@ -7,7 +7,7 @@ from typing import TypeAlias
 from awx_ratelimit.core.bucket import drained, time_to_drain_ms, wait_ms
 from awx_ratelimit.core.budget import Budget, scoped_name
 from awx_ratelimit.core.joint_claim import Charge
-from awx_ratelimit.core.rate import CONCURRENT, Rate
+from awx_ratelimit.core.rate import CONCURRENT
 
 #: What a decision found in one record: the fields `exceeded`, `levels`, `held` and `slot_wait_ms` of a Decision.
 RecordState: TypeAlias = tuple[int, Sequence[int], int, int]
@@ -20,8 +20,8 @@ class Usage:
     `retry_after_ms` is exact for rates and an estimate for slots. It is 0 if the limit did not refuse, and if no wait
     can help, because the cost is above the burst of a limit in shadow.
     `reset_after_ms` is the time until the limit is full again. It is 0 for slots: their end is unknown.
-    `limit` is the name with its scope, such as ``account.minute``. `scope` and `subject` are those of the budget, and
-    `rate` is the Rate of the limit, None for slots. Usages are compared without these three.
+    `limit` is the name with its scope, such as ``account.minute``. `scope` and `subject` are those of the budget; two
+    usages are equal whatever their subjects.
     """
 
     limit: str
@@ -33,7 +33,6 @@ class Usage:
     shadow: bool
     scope: str | None = field(default=None, compare=False)
     subject: str = field(default="", compare=False)
-    rate: Rate | None = field(default=None, compare=False)
 
 
 def are_full(usages: Iterable[Usage]) -> bool:
@@ -65,7 +64,6 @@ def usages_of(budget: Budget, rates: range, charge: Charge, state: RecordState, 
                 rate.shadow or plan.shadow,
                 scope,
                 subject,
-                rate,
             )
         )
     if plan.concurrency is not None:

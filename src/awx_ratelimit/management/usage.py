@@ -78,9 +78,9 @@ def _key_usage(key: ApiKey, decision: Decision) -> KeyUsage:
 
 
 def _limit_usages(decision: Decision) -> tuple[LimitUsage, ...]:
-    return tuple(_limit_usage(usage, decision.decided_at_ms) for usage in decision.usages if not usage.shadow)
+    rates, at_ms = decision.rates, decision.decided_at_ms
+    return tuple(_limit_usage(usage, rates.get(usage.limit), at_ms) for usage in decision.usages if not usage.shadow)
 
 
-def _limit_usage(usage: Usage, at_ms: int) -> LimitUsage:
-    rate = usage.rate
+def _limit_usage(usage: Usage, rate: Rate | None, at_ms: int) -> LimitUsage:
     return LimitUsage(usage, rate, rate.periods.bounds(at_ms)[1] if rate is not None and rate.calendar else None)

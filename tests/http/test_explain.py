@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from awx_ratelimit import (
     Caller,
     Concurrency,
     Gate,
+    HostBackend,
     KeyRefused,
     Limiter,
     MemoryBackend,
@@ -243,6 +245,21 @@ def test_error_without_the_key() -> None:
 
     assert str(caught.value).startswith(f"/x: a function of the app raised a KeyError ({__file__}:")
     assert KEY not in str(caught.value)
+
+
+def test_backend_that_the_app_makes_meanwhile(tmp_path: Path) -> None:
+    """An identifier of a server may open a file on its first use. It works as if a request had been the first."""
+    opened: list[Limiter] = []
+
+    def identify(_: Request) -> Caller:
+        opened.append(Limiter(HostBackend(tmp_path / "limits")))
+        return Caller("key_1")
+
+    gate = Gate(Limiter(MemoryBackend()), plans=PlanTable([PLAN], default="p"), identify=identify)
+    gate.explain(request_to(gate, "GET", "/x"))
+    opened[0].close()
+
+    assert [*tmp_path.iterdir()] == [tmp_path / "limits"]
 
 
 def test_query() -> None:

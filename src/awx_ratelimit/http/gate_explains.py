@@ -10,7 +10,7 @@ from awx_ratelimit.http.gate_charges import AsyncCharges
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify, async_checked_caller, async_checked_identify
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
-from awx_ratelimit.runtime.looking import looking
+from awx_ratelimit.runtime.looking import quiet
 
 
 class AsyncExplains(AsyncCharges):
@@ -29,7 +29,7 @@ class AsyncExplains(AsyncCharges):
         """
         draft = Draft(self._policy, request)
         try:
-            with looking():
+            with quiet():
                 return await self._explained(draft, request, identify)
         except EXPLAINED as error:
             return draft.failed(error)

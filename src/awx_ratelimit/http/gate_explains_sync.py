@@ -13,7 +13,7 @@ from awx_ratelimit.http.gate_charges_sync import Charges
 from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
-from awx_ratelimit.runtime.looking import looking
+from awx_ratelimit.runtime.looking import quiet
 
 
 class Explains(Charges):
@@ -32,7 +32,7 @@ class Explains(Charges):
         """
         draft = Draft(self._policy, request)
         try:
-            with looking():
+            with quiet():
                 return self._explained(draft, request, identify)
         except EXPLAINED as error:
             return draft.failed(error)

@@ -10,7 +10,7 @@ from typing import Final
 from awx_ratelimit.http.header_values import last_items
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.runtime.documentation import page
-from awx_ratelimit.runtime.looking import is_looking
+from awx_ratelimit.runtime.looking import is_quiet
 
 _log = logging.getLogger("awx_ratelimit")
 _FORWARDED_FOR = b"x-forwarded-for"
@@ -61,12 +61,12 @@ class ProxyWarnings:
 
     def trusts_everybody(self, network: str) -> None:
         """`network`, a trusted one, contains every address."""
-        if not is_looking():
+        if not is_quiet():
             self._log_once("everybody", _EVERY_ADDRESS, network, self._header)
 
     def untrusted(self, request: Request, peer: str) -> None:
         """An untrusted peer is taken for the client: warn if it sends a forwarding header."""
-        if is_looking():
+        if is_quiet():
             return
         self.checks_left -= 1
         for name in _FORWARDING_HEADERS:
@@ -83,7 +83,7 @@ class ProxyWarnings:
 
     def trusted(self, peer: str, reported: bool) -> None:
         """A trusted proxy sent a request; `reported` tells whether the header reports a client."""
-        if is_looking():
+        if is_quiet():
             return
         if reported:
             self.without_header_left = 0

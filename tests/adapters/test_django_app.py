@@ -290,7 +290,9 @@ def test_show_of_nothing_used(backend: MemoryBackend) -> None:
     shown = run(settings(backend), "show", "acct_acme").splitlines()
 
     assert shown[:2] == ["minute: 60 of 60 left", "concurrent: 5 of 5 left"]
-    assert shown[2].startswith("note: 'acct_acme' uses none of its limits now: it made no requests, everything has")
+    assert shown[2].startswith(
+        "note: 'acct_acme' uses none of its limits now. Either it made no requests, everything has"
+    )
     assert "For an account, write: awx-ratelimit usage account ID. See docs/identify.md" in shown[2]
 
 

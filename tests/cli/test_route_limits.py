@@ -18,6 +18,7 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from tests.adapters.django_site import ENTRY, Site
 from tests.cli.conftest import Named, Run
+from werkzeug.routing import BaseConverter
 from werkzeug.test import Client
 
 from awx_ratelimit import Gate, Limiter, MemoryBackend, PlanTable, RateLimitMiddleware, Rule, StaticKeys
@@ -140,6 +141,50 @@ def test_flask(explain: Callable[..., Any]) -> None:
     assert [name for name in found if f'"{name}";' not in response.headers["ratelimit"]] == []
 
 
+def _hosted() -> Flask:
+    app = Flask("shop", static_host="static.example.com", host_matching=True)
+    app.add_url_rule("/login", host="shop.example.com", view_func=flask.limit("5/minute")(_never), methods=["POST"])
+    return app
+
+
+def _with_subdomains() -> Flask:
+    app = Flask("shop", subdomain_matching=True)
+    app.config["SERVER_NAME"] = "example.com"
+    app.add_url_rule("/login", subdomain="api", view_func=flask.limit("5/minute")(_never), methods=["POST"])
+    return app
+
+
+class _Broken(BaseConverter):
+    def to_python(self, value: str) -> Any:
+        raise LookupError(value)
+
+
+def _with_broken_router() -> Flask:
+    app = Flask("shop")
+    app.url_map.converters["broken"] = _Broken
+    app.add_url_rule("/<broken:x>", view_func=flask.limit("5/minute")(_never), methods=["POST"])
+    return app
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_hosted, "the app chooses routes by more than the path"),
+        (_with_subdomains, "the app chooses routes by more than the path"),
+        (_with_broken_router, "the router of the app raised a LookupError"),
+    ],
+)
+def test_routes_of_flask_that_are_unknown(run: Run, named: Named, make: Callable[[], Flask], reason: str) -> None:
+    """A route that the path alone does not find may have limits: the command says that it does not know them."""
+    app = make()
+    flask.RateLimit(app, **OPTIONS)
+    words = ("explain", "POST", "/login", "--app", named(app), "--key", "-")
+    ran, as_json = run(*words, stdin=b"awx_example_key"), run(*words, "--json", stdin=b"awx_example_key")
+
+    assert reason in ran.err
+    assert as_json.json["knows_route_limits"] is False
+
+
 def test_quart(explain: Callable[..., Any]) -> None:
     """Views of an app that is around the middleware."""
     app = Quart("shop")
@@ -201,7 +246,8 @@ def test_unknown_routes(run: Run, named: Named, tmp_path: Path) -> None:
 
     assert ran.out.startswith("POST /login: allowed")
     assert (
-        "note: the limits of routes are not known here, so a limit of this route may refuse the request: the" in ran.err
+        "note: the limits of routes are not known here, so one of them may refuse the request. The reason: the"
+        in ran.err
     )
     assert "in apps of FastAPI, Starlette, Flask, Quart and Django, and --app names something else" in ran.err
     assert as_json.json["knows_route_limits"] is False

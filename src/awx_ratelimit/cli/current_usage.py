@@ -24,7 +24,7 @@ from awx_ratelimit.runtime.documentation import page
 _NO_REQUESTS: Final = {REQUESTS: 0}
 _COLUMNS: Final = ("limit", "of", "counts", "used", "remaining", "capacity", "full again in")
 _UNUSED: Final = (
-    "note: {who} uses none of its limits now: {made} no requests, everything has refilled, or your app names it "
+    "note: {who} uses none of its limits now. Either {made} no requests, everything has refilled, or your app names it "
     "otherwise. For {other}, write: awx-ratelimit usage {command}. See {page}"
 )
 

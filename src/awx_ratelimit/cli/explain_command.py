@@ -128,20 +128,20 @@ def _notes(gate: AnyGate, explained: Explanation, options: ExplainOptions, unkno
         return
     if unknown:
         yield (
-            f"the limits of routes are not known here, so a limit of this route may refuse the request: {unknown}. "
-            f"A server knows those of the paths that it serves: see {page('explain', 'limits-of-routes')}"
+            f"the limits of routes are not known here, so one of them may refuse the request. The reason: {unknown}. "
+            f"A server knows those of the paths that it serves. See {page('explain', 'limits-of-routes')}"
         )
     if not options.has_caller and (hint := _way_to_name_a_caller(gate)):
         yield f"this is a request without a key; to explain one with a key, write {hint}"
     if options.address is None and any(budget.subject == _NO_ADDRESS for budget in explained.budgets):
         yield (
-            f"no address was given, so this is the request of a client without one, {_NO_ADDRESS}; "
-            "to explain that of another client, write --address 192.0.2.1"
+            f"no address was given, so this is the request of a client without one, {_NO_ADDRESS}. "
+            "To explain that of another client, write --address 192.0.2.1"
         )
     if _is_in_memory(gate):
         yield (
-            "these limits are in the memory of each server process, so this command sees only unused ones; "
-            "use a host:// or redis:// backend to share them"
+            "these limits are in the memory of each server process, so this command sees only unused ones. "
+            "To share them, use a host:// or redis:// backend"
         )
 
 

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from awx_ratelimit.cli.app_gates import objects_in
+from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.explain import AnyGate
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.route_limit import SetLimit, limits_on
 
 _FRAMEWORKS: Final = "FastAPI, Starlette, Flask, Quart and Django"
+_MORE_THAN_THE_PATH: Final = "the app chooses routes by more than the path"
 
 
 class RoutesUnknown(Exception):
@@ -52,7 +54,7 @@ def _among(app: Any, method: str, path: str, scope: Mapping[str, Any]) -> Iterab
     contexts = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", iter)
     for route in contexts(app.routes):
         if not hasattr(route, "path_regex"):
-            raise RoutesUnknown("the app chooses routes by more than the path")
+            raise RoutesUnknown(_MORE_THAN_THE_PATH)
         matched = route.path_regex.match(path)
         if matched and getattr(route, "endpoint", None) is None:
             return _of_mounted(route, method, f"/{matched.groupdict().get('path', '')}")
@@ -89,10 +91,15 @@ def _of_mounted(mount: Any, method: str, path: str) -> Iterable[SetLimit]:
 
 def _of_flask(app: Any, method: str, path: str) -> Iterator[SetLimit]:
     """Also for Quart, which has the same maps of URLs and views."""
+    if app.url_map.host_matching or app.subdomain_matching:
+        raise RoutesUnknown(_MORE_THAN_THE_PATH)
     try:
         endpoint, _ = app.url_map.bind("localhost").match(path, method=method)
-    except Exception:  # no view: werkzeug, which is not imported here, raises its response
-        return
+    except Exception as error:
+        # Without a view, werkzeug, which is not imported here, raises its response.
+        if hasattr(error, "get_response"):
+            return
+        raise RoutesUnknown(f"the router of the app raised {type_name(error)}") from error
     view = app.view_functions.get(endpoint)
     yield from limits_on(view)
     yield from limits_on(getattr(getattr(view, "view_class", None), method.lower(), None))

@@ -24,8 +24,8 @@ from awx_ratelimit.runtime.documentation import page
 #: A peek for no requests refuses nothing: the command only looks.
 _NO_REQUESTS: Final = {REQUESTS: 0}
 _UNUSED: Final = (
-    "note: {subject!r} uses none of its limits now: it made no requests, everything has refilled, or the project names "
-    "it otherwise. For an account, write: awx-ratelimit usage account ID. See {page}"
+    "note: {subject!r} uses none of its limits now. Either it made no requests, everything has refilled, or the "
+    "project names it otherwise. For an account, write: awx-ratelimit usage account ID. See {page}"
 )
 
 

@@ -1,5 +1,6 @@
 """``usage`` and ``reset`` with a key store or an app: the limits are those that the gate would apply."""
 
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from awx_ratelimit import (
     Budget,
     Caller,
     Gate,
+    InvalidLimit,
     Limiter,
     MemoryBackend,
     Plan,
@@ -203,11 +205,11 @@ def test_nothing_recorded(run: Run, url: str, used: str) -> None:
 
     assert unknown.status == 0
     assert unknown.err == (
-        "note: 'alice' uses none of its limits now: it made no requests, everything has refilled, or your app names it "
-        "otherwise. For an account, write: awx-ratelimit usage account alice. "
+        "note: 'alice' uses none of its limits now. Either it made no requests, everything has refilled, or your app "
+        "names it otherwise. For an account, write: awx-ratelimit usage account alice. "
         "See docs/identify.md#the-name-of-a-subject\n"
     )
-    assert "' uses none of its limits now: it made no requests, everything has refilled, or" in known.err
+    assert "' uses none of its limits now. Either it made no requests, everything has refilled, or" in known.err
 
 
 CODE_PLAN = Plan.of("code", per_hour=40, account=Plan.of("shared", per_hour=90))
@@ -325,6 +327,52 @@ def test_whole_key_of_an_app_with_a_store(
 
     assert (found.json["subject"], found.json["account"]) == (old.id, "acme")
     assert revoked.err.startswith("error: the app refuses the key: api_key_revoked; check --plans")
+
+
+def _as_subject(request: Request) -> Caller:
+    return Caller(f"user_{request.header('x-api-key')}", CODE_PLAN)
+
+
+def _in_words(request: Request) -> Caller:
+    raise InvalidLimit(f"bad {request.header('x-api-key')!r}")
+
+
+def _exits(request: Request) -> Caller:
+    sys.exit(f"bad {request.header('x-api-key')}")
+
+
+async def _exits_later(request: Request) -> Caller:
+    return _exits(request)
+
+
+@pytest.mark.parametrize("key", ["a' SECRET\\secret", KeyFormat().new().reveal()], ids=["any form", "ours"])
+@pytest.mark.parametrize("identify", [_as_subject, _in_words, _exits, _exits_later])
+@pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["", "json"])
+def test_app_that_shows_the_key(
+    run: Run,
+    url: str,
+    named: Named,
+    identify: Any,
+    key: str,
+    as_json: tuple[str, ...],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever an app makes of a key, no output of a command has it."""
+    limiter = AsyncLimiter(MemoryBackend()) if identify is _exits_later else Limiter(MemoryBackend())
+    kind: Any = AsyncGate if identify is _exits_later else Gate
+    app = named(kind(limiter, plans=PlanTable.default(), identify=identify))
+    usage = run("usage", "-", "--plans", app, "--backend", url, *as_json, stdin=key.encode())
+    explained = run("explain", "GET", "/", "--app", app, "--key", "-", *as_json, stdin=key.encode())
+    shown = usage.out + usage.err + explained.out + explained.err + caplog.text
+
+    assert "secret" not in shown.lower()
+    assert key[4:20] not in shown
+    assert ("user_[the key]" in usage.out and "user_[the key]" in explained.out) or usage.status == 2
+
+
+def test_short_key(run: Run, url: str) -> None:
+    """A short key, as in a test, is not looked for inside words."""
+    assert "concurrent" in run("usage", "-", "--backend", url, stdin=b"o").out
 
 
 class _WithMethod:

@@ -42,9 +42,13 @@ app.command()(loadtest_worker)
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. Errors are printed as one line on stderr."""
+    with looking(), output.one_run():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
-        with looking():
-            status = _command()(args=arguments and list(arguments), prog_name="awx-ratelimit", standalone_mode=False)
+        status = _command()(args=arguments and list(arguments), prog_name="awx-ratelimit", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader closed the pipe. Without this, the interpreter prints another error when it exits.

@@ -140,7 +140,7 @@ def _caller_with_key(gate: AnyGate, key: str) -> Caller:
         raise KeyNotFound(f"the app {reason}", remedy=remedy) from None
     except AwxRateLimitError:
         raise
-    except Exception as error:  # code of the app
+    except (Exception, SystemExit) as error:  # code of the app
         raise KeyNotFound(
             f"the identifier of the app raised {type_name(error)} for a request to / with the key in X-API-Key",
             remedy="name the subject of the caller instead of '-'",

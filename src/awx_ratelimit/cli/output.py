@@ -5,10 +5,13 @@ as ``::error::`` (GitHub) or ``##vso[...]`` (Azure, TeamCity), so both are escap
 """
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +19,7 @@ from rich.text import Text
 
 from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.keys import ApiKey
+from awx_ratelimit.keys.scanner import KeyFinder, redacted
 from awx_ratelimit.runtime.clock import rfc3339
 
 if TYPE_CHECKING:
@@ -23,11 +27,47 @@ if TYPE_CHECKING:
 
 #: Output that is not for a terminal is never cut.
 _WIDE = 10_000
+#: A shorter key, such as one of a test, is only hidden where it is a whole word.
+_MIN_KEY_LENGTH: Final = 8
+
+
+class _OneKey(KeyFinder):
+    """Finds `key` too, which may be of any form."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        # As it is, in a repr, and in a word that is quoted for a shell.
+        forms = {key, repr(key)[1:-1], key.replace("'", "'\"'\"'")}
+        found = "|".join(map(re.escape, sorted(forms, key=len, reverse=True)))
+        self._key = re.compile(found if len(key) >= _MIN_KEY_LENGTH else rf"(?<!\w)(?:{found})(?!\w)", re.IGNORECASE)
+
+    def redact(self, text: str) -> str:
+        return super().redact(self._key.sub("[the key]", text))
+
+
+_finder: Final[ContextVar[KeyFinder | None]] = ContextVar("finder", default=None)
+
+
+@contextmanager
+def one_run() -> Iterator[None]:
+    """The block is one run of a command: a key that it hides is not hidden after it."""
+    token = _finder.set(None)
+    try:
+        yield
+    finally:
+        _finder.reset(token)
+
+
+def hide(key: str) -> None:
+    """Print neither `key` nor a text that looks like one in this run. Code of an app may use it as a name."""
+    _finder.set(_OneKey(key))
 
 
 def print_json(document: object) -> None:
     """Print one JSON document."""
     # "#" occurs only inside strings, where JSON allows this escape.
+    finder = _finder.get()
+    document = document if finder is None else redacted(document, finder)
     print(json.dumps(document, indent=2).replace("##", "\\u0023\\u0023"))  # noqa: T201  # a command prints
 
 
@@ -62,7 +102,8 @@ def say(text: str) -> None:
 
 def line(text: str) -> str:
     """`text` as one line without control sequences, in the encoding of the output."""
-    text = escape_unprintable(text).replace("##", "\\x23\\x23")
+    finder = _finder.get()
+    text = escape_unprintable(text if finder is None else finder.redact(text)).replace("##", "\\x23\\x23")
     if text.lstrip().startswith("::"):
         text = text.replace("::", "\\x3a\\x3a", 1)
     encoding = sys.stdout.encoding or "utf-8"

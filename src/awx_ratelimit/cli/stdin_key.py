@@ -5,6 +5,7 @@ from typing import Final
 
 import typer
 
+from awx_ratelimit.cli import output
 from awx_ratelimit.http.identity.identifiers import MAX_KEY_BYTES
 from awx_ratelimit.keys.validation import refuse_key
 
@@ -18,7 +19,7 @@ def refuse_key_argument(text: str, option: str) -> None:
 
 
 def key_from_stdin(option: str) -> str:
-    """The key from standard input, or from a prompt that hides it on a terminal.
+    """The key from standard input, or from a prompt that hides it on a terminal. No output has it from now on.
 
     Raises BadParameter, which names `option`, if there is none, or more than one line.
     """
@@ -29,4 +30,5 @@ def key_from_stdin(option: str) -> str:
     key = key.strip()
     if not key or not key.isascii() or not key.isprintable():
         raise typer.BadParameter("expected one line with a key on standard input", param_hint=option)
+    output.hide(key)
     return key

@@ -118,7 +118,7 @@ class explainable:  # noqa: N801  # a context manager that is used like a functi
         pass
 
     def __exit__(self, _type: object, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if isinstance(error, Exception) and not isinstance(error, AwxRateLimitError):
+        if isinstance(error, Exception | SystemExit) and not isinstance(error, AwxRateLimitError):
             place = extract_tb(traceback)[-1]
             # The text of the error may have the key.
             raise ImpossibleRequest(

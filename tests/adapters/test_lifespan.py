@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
+import awx_ratelimit
 from awx_ratelimit import (
     AsyncGate,
     AsyncGuardedBackend,
     AsyncLimiter,
+    Caller,
     Concurrency,
     Gate,
     HostBackend,
@@ -35,6 +37,7 @@ from awx_ratelimit.errors import KeyStoreUnavailable
 from awx_ratelimit.http.identity.stored_keys import StoredKeys
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.observability.observers import Observer
+from awx_ratelimit.runtime.reopening import Reopenable
 
 STARTUP, SHUTDOWN = {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
 STARTED, ENDED = {"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}
@@ -150,7 +153,7 @@ def test_flush_records_key_uses(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text.count("it is down") == 2
 
 
-class Closed(Observer):
+class Closed(Observer, Reopenable):
     """An observer that the end of a lifespan has closed."""
 
     is_open = False
@@ -230,6 +233,78 @@ def test_backend_in_the_next_lifespan(backend: Any) -> None:
     assert [answer.status_code for answer in answers] == [200] * 3
     left = [re.search(r'"days";r=(\d+);.*"concurrent";r=(\d)', answer.headers["ratelimit"]) for answer in answers]
     assert [found and found.groups() for found in left] == [("99", "4"), ("98", "4"), ("97", "4")]
+
+
+class FileReader(Observer):
+    """An identifier and an observer of an app, whose `reopen` means something else."""
+
+    def __call__(self, _: Any) -> Any:
+        return Caller("a")
+
+    def reopen(self, path: str) -> None:
+        """Read another file."""
+        raise AssertionError(path)
+
+
+class Flag(FileReader):
+    """The same with an attribute."""
+
+    reopen = False  # type: ignore[assignment]
+
+
+class Coroutine(FileReader):
+    """The same with a coroutine."""
+
+    async def reopen(self) -> None:  # type: ignore[override]
+        """Read the file again."""
+        raise AssertionError
+
+
+@pytest.mark.parametrize("middleware", [RateLimitMiddleware, asgi.RateLimitMiddleware])
+@pytest.mark.parametrize("part", [FileReader(), Flag(), Coroutine()])
+def test_reopen_of_an_app(middleware: Any, part: FileReader) -> None:
+    """A `reopen` of the app's own identifier or observer is not called."""
+    limiter = AsyncLimiter(MemoryBackend(), listeners=[part])
+    app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("ok"))])
+    app.add_middleware(middleware, gate=AsyncGate(limiter, plans=PlanTable.default(), identify=part))
+
+    with TestClient(app) as client:
+        assert client.get("/").status_code == 200
+
+
+def test_own_verifier() -> None:
+    """A verifier of the app's own kind in StoredKeys is not reopened either."""
+
+    class Verifier(FileReader):
+        prefix = "awx_"
+        verify = find = look_up = verify_cached = was_known = write_uses = FileReader.__call__
+
+    StoredKeys(Verifier()).reopen()  # type: ignore[arg-type]
+
+
+def test_mounted_middleware(tmp_path: Path) -> None:
+    """A mounted middleware gets no lifespan, so that of the app reopens the verifier, as docs/testing.md says."""
+    store = KeyStore.open(tmp_path / "keys.db")
+    keys, verifier = KeyService(store), KeyVerifier(store)
+    keys.accounts.ensure("acme", plan="starter")
+    sent = {"X-API-Key": keys.create("acme", "of-a-test").secret.reveal()}
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        verifier.reopen()
+        yield
+        await asyncio.to_thread(verifier.close)
+        await asyncio.to_thread(store.close)
+
+    inner = Starlette(routes=[Route("/", lambda _: PlainTextResponse("ok"))])
+    mounted = Mount("/api", awx_ratelimit.RateLimitMiddleware(inner, keys=StoredKeys(verifier)))
+    app = Starlette(routes=[mounted], lifespan=lifespan)
+    statuses = []
+    for _ in range(2):
+        with TestClient(app) as client:
+            statuses.append(client.get("/api/", headers=sent).status_code)
+
+    assert statuses == [200, 200]
 
 
 def test_flush_snippet() -> None:

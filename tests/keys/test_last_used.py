@@ -23,7 +23,7 @@ _USED_AND_ENDED = """
 import sys
 from awx_ratelimit.keys import KeyStore, KeyVerifier
 verifier = KeyVerifier(KeyStore.open(sys.argv[1]))
-verifier._writer._interval_s = 1000
+verifier._threads.writer._interval_s = 1000
 verifier.write_uses()
 assert verifier.verify(sys.argv[2].encode())
 verifier.verify(sys.argv[2].encode())
@@ -269,10 +269,10 @@ def test_store_that_cannot_be_written(
     verifier.verify(key)
     logged = eventually(lambda: caplog.text.count("the disk is full; will retry"), 1)
     for _ in range(3):
-        verifier._writer.wake()
+        verifier._threads.writer.wake()
         verifier.verify(key)
     monkeypatch.setattr(verifier._last_used, "_write", real)
-    verifier._writer.wake()
+    verifier._threads.writer.wake()
 
     assert logged == 1
     assert eventually(lambda: _last_used_ms(service, key_id), START_MS) == START_MS

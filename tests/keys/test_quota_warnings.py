@@ -35,7 +35,7 @@ class Watched:
             options["on_warning"] = self.got.append
         self.warnings = QuotaWarnings(clock=clock, interval_seconds=3_600, **options)
         self.warnings._start = lambda: True
-        self.warnings._sender.start = lambda: None  # type: ignore[method-assign]
+        self.warnings._threads.sender.start = lambda: None  # type: ignore[method-assign]
         self.limiter = Limiter(backend, listeners=[self.warnings])
 
     def use(self, subject: str, number: int = 1, plan: Plan = MONTHLY, **options: Any) -> None:

@@ -180,7 +180,7 @@ def test_locked_file(path: Path, sqlite: KeyStore, verifier_of: Make) -> None:
     verifier.verify(known)
     verifier.write_uses()
     # Another open connection would prevent the lock.
-    verifier._poller.stop(1)
+    verifier._threads.poller.stop(1)
     sqlite.close()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -264,8 +264,8 @@ def test_overwritten_file(path: Path, sqlite: KeyStore, verifier_of: Make) -> No
     known, unseen = _keys(sqlite, 2)
     verifier.verify(known)
     # Truncating the index of the log would kill a process that has it mapped.
-    verifier._poller.stop(5)
-    verifier._writer.stop(5)
+    verifier._threads.poller.stop(5)
+    verifier._threads.writer.stop(5)
     sqlite.close()
     for file in path.parent.glob("keys.db*"):
         file.write_bytes(b"\x55" * 40_960)

@@ -54,7 +54,7 @@ def test_hanging_look_up(
     (_, known), (_, hanging), (_, other) = new_key(service), new_key(service), new_key(service)
     verifier.verify(known)
     # Only the hanging look-up has a short budget: the first one may be late on a busy machine.
-    monkeypatch.setattr(verifier._single_flight, "_budget_s", 0.2)
+    monkeypatch.setattr(verifier._threads.single_flight, "_budget_s", 0.2)
     with paused_look_ups(store) as held:
         began_s = time.monotonic()
         said = {str(call.ended()) for call in [Call(verifier.verify, hanging) for _ in range(5)]}
@@ -91,7 +91,7 @@ def test_threads_of_a_hanging_store(store: KeyStore, verifiers: Make, monkeypatc
         reached = eventually(lambda: held.number, 4)
         errors = {type(call.ended()) for call in calls}
         threads = threading.active_count() - before
-    settled = eventually(verifier._single_flight._queue.qsize, 0)
+    settled = eventually(verifier._threads.single_flight._queue.qsize, 0)
 
     assert reached == 4
     assert errors == {KeyStoreUnavailable}
@@ -123,7 +123,7 @@ def test_collected_verifier(
     store: KeyStore, service: KeyService, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threads do not keep a verifier alive that was not closed."""
-    monkeypatch.setattr("awx_ratelimit.keys.verification.verifier.WRITE_USES_S", 0.01)
+    monkeypatch.setattr("awx_ratelimit.keys.verification.threads.WRITE_USES_S", 0.01)
     verifier = KeyVerifier(store, clock=clock)
     verifier.verify(new_key(service)[1])
     gone = weakref.ref(verifier)

@@ -162,7 +162,7 @@ def test_locked_file(tmp_path: Path) -> None:
     path = tmp_path / "keys.db"
     served = GateAndApi(path, timeout_ms=100)
     served.verifier.write_uses()
-    served.verifier._poller.stop(1)
+    served.verifier._threads.poller.stop(1)
     served.store.close()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -130,3 +130,32 @@ def test_wake_during_a_pause() -> None:
 
     assert eventually(lambda: pausing.ends, [False, False]) == [False, False]
     pausing.ticker.stop(30)
+
+
+def test_successor_of_a_hanging_thread() -> None:
+    """After `stop`, a successor runs, and a thread that has outlived `stop` ends with its last call."""
+    calls: list[threading.Thread] = []
+    may_end = threading.Event()
+
+    class Hanging:
+        def work(self) -> None:
+            calls.append(threading.current_thread())
+            assert may_end.wait(60)
+
+    hanging = Hanging()
+    old = PeriodicThread("awx-key-test", hanging.work, 1_000.0)
+    old.start()
+    old.wake()
+    assert eventually(lambda: len(calls), 1) == 1
+    old.stop(0.01)
+    new = old.successor()
+    new.start()
+    new.wake()
+    assert eventually(lambda: len(calls), 2) == 2
+    may_end.set()
+    calls[0].join(10)
+
+    assert not calls[0].is_alive()
+    assert calls[1].is_alive()
+    new.stop(30)
+    assert calls.count(calls[1]) == 2

@@ -35,6 +35,7 @@ from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.rules.matching import UnclearPath
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.settling import StatusMeasure, shown_measure
+from awx_ratelimit.runtime.reopening import Reopenable
 
 #: What slots count, as in the field RateLimit-Policy.
 _SLOTS: Final = "concurrent-requests"
@@ -56,7 +57,7 @@ class GateParts(NamedTuple):
         """Let parts that the end of a lifespan has closed, such as a KeyVerifier, work again in the next one."""
         self.limiter.is_closed = False
         for part in (self.identify, *self.limiter.observers.all, *_backends(self.limiter)):
-            if hasattr(part, "reopen"):
+            if isinstance(part, Reopenable):
                 part.reopen()
 
 

@@ -19,7 +19,8 @@ from awx_ratelimit.observability.usage_history import UsageCounts
 from awx_ratelimit.runtime.clock import Clock, WallClock
 from awx_ratelimit.runtime.exits import register_at_exit
 from awx_ratelimit.runtime.flushable_thread import FlushableThread
-from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
+from awx_ratelimit.runtime.forks import ForkSafeLock, register_after_fork, renew_if_forked
+from awx_ratelimit.runtime.reopening import Reopenable
 
 KEEP_DAYS: Final = 400
 FLUSH_S: Final = 5.0
@@ -33,7 +34,7 @@ _MAX_REMOVALS: Final = 10
 _CLOSE_S: Final = 2.0
 
 
-class UsageHistory(UsageCounts):
+class UsageHistory(UsageCounts, Reopenable):
     """A listener for the limiters of a process: ``Limiter(backend, listeners=[UsageHistory(store)])``.
 
     It counts the requests of the keys in `store`, by key. Days are kept for `keep_days` (1 to 3,650), hours for 35
@@ -67,8 +68,9 @@ class UsageHistory(UsageCounts):
         self._keep_days = keep_days
         self._clock = clock or WallClock()
         self._writer = FlushableThread("awx-usage", self.write, flush_seconds)
+        self._reopening = ForkSafeLock()
         self._renew()
-        super().__init__(KEY_ID_PREFIX, is_key_id, start=self._writer.try_start, wake=self._wake_writer)
+        super().__init__(KEY_ID_PREFIX, is_key_id, start=self._start_writer, wake=self._wake_writer)
         register_after_fork(self._renew)
 
     def write(self) -> None:
@@ -100,9 +102,13 @@ class UsageHistory(UsageCounts):
 
     def reopen(self) -> None:
         """Write counts again after `close`. The ASGI middleware calls this when a lifespan begins. Harmless if open."""
-        if self._writer.is_stopped:
-            self._writer.renew()
-            self._writer.try_start()
+        with self._reopening.current:
+            if self._writer.is_stopped:
+                self._writer = self._writer.successor()
+                self._writer.try_start()
+
+    def _start_writer(self) -> bool:
+        return self._writer.try_start()
 
     def _wake_writer(self) -> None:
         # A database that does not answer gets no more attempts for it.

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Self
 
 from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 
@@ -20,14 +20,20 @@ class FlushableThread(PeriodicThread):
     def renew(self) -> None:
         """In a child process: forget the thread, and the attempts of the parent."""
         super().renew()
-        self._attempt_lock = threading.Lock()
+        self.attempt_lock = threading.Lock()
         self._done = threading.Event()
         self.is_failing = False
+
+    def successor(self) -> Self:
+        """As for a `PeriodicThread`. Attempts of both exclude each other."""
+        successor = super().successor()
+        successor.attempt_lock = self.attempt_lock
+        return successor
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """Make one attempt at a time. At its end, every `flush` that began before it returns."""
-        with self._attempt_lock:
+        with self.attempt_lock:
             done, self._done = self._done, threading.Event()
             try:
                 yield

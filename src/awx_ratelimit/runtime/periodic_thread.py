@@ -5,7 +5,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from copy import copy
+from typing import Any, Self
 from weakref import WeakMethod
 
 _log = logging.getLogger("awx_ratelimit")
@@ -26,7 +27,7 @@ class PeriodicThread:
         self.renew()
 
     def renew(self) -> None:
-        """Begin without a thread: in a child process, where it does not exist, and after `stop`."""
+        """In a child process: forget the thread, which does not exist there."""
         # Reentrant: a signal handler may call `stop` while its own thread is in `start`.
         self._lock = threading.RLock()
         # SimpleQueue is the only queue whose put() a finalizer or a signal handler may call.
@@ -35,6 +36,12 @@ class PeriodicThread:
         #: It runs, or is about to.
         self.thread: threading.Thread | None = None
         self.is_stopped = self._has_failed = False
+
+    def successor(self) -> Self:
+        """Return a new thread for the same work, to use after `stop`: this one may outlive it, and ends by itself."""
+        successor = copy(self)
+        successor.renew()
+        return successor
 
     def start(self) -> None:
         """Start the thread unless it runs. Raises RuntimeError if the process cannot start another thread."""

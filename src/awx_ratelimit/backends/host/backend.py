@@ -36,6 +36,7 @@ from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.clock import Clock, WallClock
 from awx_ratelimit.runtime.files import warn_about_folder
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
+from awx_ratelimit.runtime.reopening import Reopenable
 
 #: See "Creating tuples" and "Identity checks" in docs/hot-path.md.
 _new = tuple.__new__
@@ -43,7 +44,7 @@ _ONE = 1
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 
 
-class HostBackend:
+class HostBackend(Reopenable):
     """Shares exact limits among all processes of this host, in a file that outlives them.
 
     `path` is an absolute path on a local file system; a missing file is created for this user alone (mode 0600).

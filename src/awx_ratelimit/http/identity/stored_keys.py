@@ -23,6 +23,7 @@ from awx_ratelimit.http.identity.identifiers import (
 )
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.runtime.event_loops import ThreadPool
+from awx_ratelimit.runtime.reopening import Reopenable
 
 if TYPE_CHECKING:
     # It needs the extra `keys`, which everyone with a verifier has installed.
@@ -34,7 +35,7 @@ _FLUSH_TIMEOUT_S = 2.0
 _VERIFIES = ("verify", "find", "look_up", "verify_cached", "was_known")
 
 
-class StoredKeys:
+class StoredKeys(Reopenable):
     """An `identify` for either gate. Callers are the owners of the keys that `verifier` knows.
 
     The subject of a caller is the family of its key, so a rotated key and its successor share one budget. Keys come in
@@ -114,7 +115,7 @@ class StoredKeys:
 
     def reopen(self) -> None:
         """Open a closed verifier again. The ASGI middleware calls this when a lifespan begins."""
-        if hasattr(self.verifier, "reopen"):
+        if isinstance(self.verifier, Reopenable):
             self.verifier.reopen()
 
     async def flush_async(self) -> None:

@@ -8,7 +8,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeAlias, TypeVar
+from copy import copy
+from typing import Generic, Self, TypeAlias, TypeVar
 from weakref import WeakMethod, finalize
 
 from awx_ratelimit.errors import KeyStoreUnavailable
@@ -47,7 +48,7 @@ class SingleFlight(Generic[_Result]):
         self.renew()
 
     def renew(self) -> None:
-        """Begin without look-ups and threads: after `close`, and in a child process, which has none of its parent's."""
+        """Reset in a child process, which has neither the look-ups nor the threads of its parent."""
         self._lock = threading.Lock()
         self._pending: dict[bytes, _LookUp[_Result]] = {}
         self._queue: _Queue[_Result] = queue.SimpleQueue()
@@ -57,6 +58,12 @@ class SingleFlight(Generic[_Result]):
         self.is_closed = False
         # Idle threads refer only to the queue, so they do not keep this object alive. They end when it is collected.
         finalize(self, _stop_workers, self._queue).atexit = False
+
+    def successor(self) -> Self:
+        """Return a new one for the same look-ups, to use after `close`: those that hang now may end much later."""
+        successor = copy(self)
+        successor.renew()
+        return successor
 
     def get(self, digest: bytes) -> _Result:
         """Return the result of one look-up, shared with all concurrent calls for this digest.

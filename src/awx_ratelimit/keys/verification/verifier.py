@@ -14,23 +14,20 @@ from awx_ratelimit.keys.format import MAX_KEY_BYTES, KeyFormat
 from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.keys.storage.store import KeyStore, checked_store
 from awx_ratelimit.keys.verification.cache import KeyCache, KnownKey, LastUsedTracker, UnknownKey
-from awx_ratelimit.keys.verification.single_flight import SingleFlight
+from awx_ratelimit.keys.verification.threads import VerifierThreads
 from awx_ratelimit.runtime.clock import Clock, WallClock, monotonic_ms
 from awx_ratelimit.runtime.exits import register_at_exit
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
-from awx_ratelimit.runtime.periodic_thread import PeriodicThread
+from awx_ratelimit.runtime.reopening import Reopenable
 
 KNOWN_MS: Final = 30_000
 UNKNOWN_MS: Final = 5_000
-POLL_S: Final = 0.5
-WRITE_USES_S: Final = 10.0
-_CLOSE_S = 2.0
 _UNKNOWN: Final = UnknownKey()
 #: Takes an address and whether it has just sent a wrong key. Returns how many ms it must wait for its next look-up.
 Failures = Callable[[str, bool], int]
 
 
-class KeyVerifier:
+class KeyVerifier(Reopenable):
     """Verifies API keys against a KeyStore. You may call it from any thread. Every process needs its own.
 
     `keys` is the format of the keys; give the KeyService the same one. `failures(address, failed)` limits wrong keys
@@ -65,10 +62,8 @@ class KeyVerifier:
         self._age_ms = monotonic_ms if clock is None else clock.now_ms
         self._known: KeyCache[KnownKey] = KeyCache(max_keys, KNOWN_MS)
         self._unknown: KeyCache[UnknownKey] = KeyCache(max_keys, UNKNOWN_MS)
-        self._single_flight: SingleFlight[KnownKey | UnknownKey] = SingleFlight(self._read, self._cached, budget_ms)
         self._last_used = LastUsedTracker(store.mark_used)
-        self._poller = PeriodicThread("awx-key-changes", self.poll, POLL_S)
-        self._writer = PeriodicThread("awx-key-uses", self.write_uses, WRITE_USES_S)
+        self._threads = VerifierThreads.of(self._read, self._cached, budget_ms, self.poll, self.write_uses)
         self._lock = threading.Lock()
         self._generation = 0
         self._position: int | None = None
@@ -112,25 +107,29 @@ class KeyVerifier:
             renew_if_forked()
         if len(key) > MAX_KEY_BYTES:
             return None
-        known, now_ms = self._known.get(self._digest(key), self._age_ms()), self._now_ms()
-        if known is None or now_ms >= known.valid_until_ms:
+        known = self._known.get(self._digest(key), self._age_ms())
+        if known is None:
             return None
+        now_ms = self._now_ms()
+        if now_ms >= known.valid_until_ms:
+            return None
+        caller = known.caller
         self._last_used.latest[known] = now_ms
-        return known.caller
+        return caller
 
     def look_up(self, digest: bytes, address: str | None = None) -> Caller:
         """Return the caller of the key with this digest, after a look-up in the store. Raises like `verify`."""
         if digest not in self._known:
             self._check_failures(address, failed=False)
-        self._poller.start()
-        self._writer.start()
-        found = self._single_flight.get(digest)
+        threads = self._threads
+        threads.start()
+        found = threads.single_flight.get(digest)
         if isinstance(found, UnknownKey):
             raise self._wrong_key(address)
         caller = self._accepted(found)
         if found.never_used:
             found.never_used = False
-            self._writer.wake()
+            threads.writer.wake()
         return caller
 
     def inspect(self, sent: bytes) -> Caller:
@@ -184,16 +183,16 @@ class KeyVerifier:
         Close the store yourself, after this.
         """
         renew_if_forked()
-        self._single_flight.close()
+        threads = self._threads  # `reopen` may replace them meanwhile
+        threads.single_flight.close()
         self._known.clear()
-        self._writer.stop(_CLOSE_S)
-        self._poller.stop(_CLOSE_S)
+        threads.stop()
 
     def reopen(self) -> None:
         """Verify keys again after `close`. The ASGI middleware calls this when a lifespan begins. Harmless if open."""
-        if self._single_flight.is_closed:
-            for part in (self._poller, self._writer, self._single_flight):
-                part.renew()
+        with self._lock:
+            if self._threads.single_flight.is_closed:
+                self._threads = self._threads.reopened()
 
     def _accepted(self, known: KnownKey) -> Caller:
         now_ms = self._now_ms()
@@ -207,7 +206,10 @@ class KeyVerifier:
         return KeyRefused()
 
     def _check_failures(self, address: str | None, *, failed: bool) -> None:
-        if self._failures is not None and address is not None and (wait_ms := self._failures(address, failed)) > 0:
+        if self._failures is None or address is None:
+            return
+        wait_ms = self._failures(address, failed)
+        if wait_ms > 0:
             raise TooManyWrongKeys(wait_ms)
 
     def _cached(self, digest: bytes) -> KnownKey | UnknownKey | None:
@@ -237,12 +239,12 @@ class KeyVerifier:
         with self._lock:
             self._generation += 1
             self._known.expire_where(outdated)
-        self._single_flight.detach()
+        self._threads.single_flight.detach()
 
     def _renew(self) -> None:
         register_at_exit(self.close)
         self._lock = threading.Lock()
-        for part in (self._single_flight, self._last_used, self._poller, self._writer):
-            part.renew()
+        self._threads.renew()
+        self._last_used.renew()
         self._known.clear()
         self._unknown.clear()

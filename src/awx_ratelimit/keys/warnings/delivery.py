@@ -1,6 +1,7 @@
 """`Delivery`: delivers the warnings of an outbox, again and again until they are accepted or a day old."""
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -21,12 +22,13 @@ Channel = Callable[[DueWarning], None]
 
 
 class Delivery:
-    """Delivers through `channels`. Only one thread may call `deliver_due`."""
+    """Delivers through `channels`. Threads that call `deliver_due` take turns."""
 
     def __init__(self, outbox: Outbox, channels: Mapping[str, Channel], clock: Clock) -> None:
         self._outbox = outbox
         self._channels = channels
         self._clock = clock
+        self._lock = threading.Lock()
         self.given_up = 0
         self.pending = 0
         self.is_failing = False
@@ -36,14 +38,15 @@ class Delivery:
 
         Raises KeyStoreUnavailable.
         """
-        working = dict(self._channels)
-        while working and (warning := self._outbox.take(tuple(working), self._clock.now_ms())):
-            # Not 0 while a receiver hangs: the warnings are counted after the last delivery.
-            self.pending = max(self.pending, 1)
-            if not self._is_delivered(warning):
-                del working[warning.channel]
-        self.is_failing = len(working) < len(self._channels)
-        self.pending = self._outbox.pending(tuple(self._channels))
+        with self._lock:
+            working = dict(self._channels)
+            while working and (warning := self._outbox.take(tuple(working), self._clock.now_ms())):
+                # Not 0 while a receiver hangs: the warnings are counted after the last delivery.
+                self.pending = max(self.pending, 1)
+                if not self._is_delivered(warning):
+                    del working[warning.channel]
+            self.is_failing = len(working) < len(self._channels)
+            self.pending = self._outbox.pending(tuple(self._channels))
 
     def _is_delivered(self, warning: DueWarning) -> bool:
         """Deliver one warning. Return whether its channel works."""

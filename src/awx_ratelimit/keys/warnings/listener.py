@@ -3,7 +3,7 @@
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from awx_ratelimit.core.validation import check_seconds, type_name
 from awx_ratelimit.errors import InvalidLimit
@@ -16,8 +16,9 @@ from awx_ratelimit.observability.quota_crossings import QuotaUse, crossed_quotas
 from awx_ratelimit.runtime.clock import Clock, WallClock
 from awx_ratelimit.runtime.exits import register_at_exit
 from awx_ratelimit.runtime.flushable_thread import FlushableThread
-from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
+from awx_ratelimit.runtime.forks import ForkSafeLock, register_after_fork, renew_if_forked
 from awx_ratelimit.runtime.periodic_thread import PeriodicThread
+from awx_ratelimit.runtime.reopening import Reopenable
 
 if TYPE_CHECKING:
     from awx_ratelimit.keys.storage.store import KeyStore
@@ -30,7 +31,14 @@ _MAX_UNSTORED: Final = 10_000
 _CLOSE_S: Final = 1.0
 
 
-class QuotaWarnings(LatestDecisions):
+class _Threads(NamedTuple):
+    """One value, so that a `reopen` during `close` replaces both or none."""
+
+    looker: FlushableThread
+    sender: PeriodicThread
+
+
+class QuotaWarnings(LatestDecisions, Reopenable):
     """A listener for the limiters of a process: ``Limiter(backend, listeners=[QuotaWarnings(...)])``.
 
     Quotas are limits with a period of a day or longer. Every `interval_seconds` (more than 0, up to 3,600) a thread
@@ -65,29 +73,32 @@ class QuotaWarnings(LatestDecisions):
         check_seconds(interval_seconds, "interval_seconds", _MAX_INTERVAL_S)
         self._stored_outbox = None if store is None else StoredOutbox(_checked_store(store))
         self._clock = clock or WallClock()
-        self._looker = FlushableThread("awx-quotas", self.look, interval_seconds)
-        self._sender = PeriodicThread("awx-warnings", self._deliver, interval_seconds)
+        self._threads = _Threads(
+            FlushableThread("awx-quotas", self.look, interval_seconds),
+            PeriodicThread("awx-warnings", self._deliver, interval_seconds),
+        )
+        self._reopening = ForkSafeLock()
         self._renew()
-        super().__init__(start=self._start_threads, wake=self._looker.wake)
+        super().__init__(start=self._start_threads, wake=self._wake_looker)
         register_after_fork(self._renew)
 
     def watch(self, limiter: Any) -> None:  # noqa: ARG002  # an Observer's method
         # Stored warnings of processes that have ended are delivered before the first decision of this one.
         if self._stored_outbox is not None:
-            self._sender.try_start()
+            self._threads.sender.try_start()
 
     def look(self) -> None:
         """Look at the latest decisions now. The thread does this every few seconds. Raises KeyStoreUnavailable."""
         renew_if_forked()
-        with self._looker.attempt():
+        with self._threads.looker.attempt():
             self._note_crossings()
             self._store_uses()
 
     def flush(self) -> None:
         """Look at the latest decisions, and wait for that for at most 2 s. Waits for no delivery."""
         renew_if_forked()
-        self._sender.try_start()
-        self._looker.flush()
+        self._threads.sender.try_start()
+        self._threads.looker.flush()
 
     def health(self) -> Mapping[str, Any]:
         """Return how many warnings wait for their delivery, how many were given up by this process, and its state.
@@ -98,25 +109,29 @@ class QuotaWarnings(LatestDecisions):
         return {
             "pending": len(self._unstored) + self._delivery.pending,
             "given_up": self._delivery.given_up,
-            "failing": self._looker.is_failing or self._delivery.is_failing,
+            "failing": self._threads.looker.is_failing or self._delivery.is_failing,
         }
 
     def close(self) -> None:
         """Look once more, try to deliver, and stop the threads, within 2 s. Close the store after this."""
         renew_if_forked()
-        self._looker.stop(_CLOSE_S)
+        threads = self._threads  # `reopen` may replace them meanwhile
+        threads.looker.stop(_CLOSE_S)
         # A command that has loaded the app, and has decided nothing, delivers nothing at its end.
-        self._sender.stop(_CLOSE_S, last=None if self._is_started else _do_nothing)
+        threads.sender.stop(_CLOSE_S, last=None if self._is_started else _do_nothing)
 
     def reopen(self) -> None:
         """Warn again after `close`. The ASGI middleware calls this when a lifespan begins. It is harmless if open."""
-        if self._looker.is_stopped:
-            self._looker.renew()
-            self._sender.renew()
-            self._start_threads()
+        with self._reopening.current:
+            if self._threads.looker.is_stopped:
+                self._threads = _Threads(self._threads.looker.successor(), self._threads.sender.successor())
+                self._start_threads()
 
     def _start_threads(self) -> bool:
-        return self._looker.try_start() and self._sender.try_start()
+        return self._threads.looker.try_start() and self._threads.sender.try_start()
+
+    def _wake_looker(self) -> None:
+        self._threads.looker.wake()
 
     def _note_crossings(self) -> None:
         for decision in self.take():
@@ -139,7 +154,7 @@ class QuotaWarnings(LatestDecisions):
         for use in uses:
             self._warned.add(use)
         self._unstored = {}
-        self._sender.wake()
+        self._threads.sender.wake()
 
     def _deliver(self) -> None:
         self._delivery.deliver_due()
@@ -150,8 +165,8 @@ class QuotaWarnings(LatestDecisions):
         self._unstored = {}
         self._outbox: Outbox = self._stored_outbox or MemoryOutbox()
         self._delivery = Delivery(self._outbox, self._channels, self._clock)
-        self._looker.renew()
-        self._sender.renew()
+        for thread in self._threads:
+            thread.renew()
         register_at_exit(self.close)
 
 

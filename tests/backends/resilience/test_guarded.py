@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.machine import eventually
+from tests.processes import FORK_PARAMETERS, in_child
 
 from awx_ratelimit import (
     AsyncLimiter,
@@ -130,6 +131,25 @@ def test_log_of_an_outage(
     limiter.acquire("t", PLAN)
 
     assert f"the backend answers again, after 1.5 s in which this process {done}" in caplog.messages
+
+
+@pytest.mark.parametrize("fork", FORK_PARAMETERS)
+def test_log_after_a_fork(backend: Failing, seconds: list[float], caplog: pytest.LogCaptureFixture, fork: Any) -> None:
+    """A child counts only its own claims."""
+    caplog.set_level(logging.WARNING, "awx_ratelimit")
+    backend.fails = True
+    limiter = Limiter(GuardedBackend(backend))
+    for _ in range(MAX_CONSECUTIVE_FAILURES + 3):
+        limiter.acquire("s", PLAN)
+
+    def child_counts_its_own() -> bool:
+        limiter.acquire("s", PLAN)
+        backend.fails = False
+        seconds[0] += 1.5
+        limiter.acquire("t", PLAN)
+        return any("decided 1 claims by itself" in message for message in caplog.messages)
+
+    assert in_child(fork, child_counts_its_own)
 
 
 class TwoServers(MemoryBackend):

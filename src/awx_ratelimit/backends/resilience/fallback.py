@@ -64,7 +64,8 @@ class Fallback:
         register_after_fork(self._after_fork)
 
     def _after_fork(self) -> None:
-        """In a child process: the parent reconciles its own decisions."""
+        """In a child process: the parent reconciles, and counts, its own decisions."""
+        self._began = {breaker: (began_s, self._decisions) for breaker, (began_s, _) in self._began.items()}
         self.reconciliation = Reconciliation(self.local, self._breakers.home)
         self.late = LateSettlements(self._breakers.home, self._can_settle)
         self._reconciling.renew()

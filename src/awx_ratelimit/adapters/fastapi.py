@@ -188,7 +188,7 @@ def _taking_a_request(endpoint: Any) -> Any:
 
 
 def document_limits(app: Any, gate: AsyncGate) -> None:
-    """Show the key's security scheme, the 401 and the 429 in `app`'s OpenAPI document, except on exempt paths.
+    """Show how a key is sent, the 401 and the 429 in `app`'s OpenAPI document, except on exempt paths.
 
     Call it once, after you create the app. It also covers routes that are added later. Raises TypeError unless `app`
     is a FastAPI app and `gate` an AsyncGate.
@@ -197,11 +197,12 @@ def document_limits(app: Any, gate: AsyncGate) -> None:
         raise TypeError(
             f"document_limits: expected a FastAPI app and its AsyncGate, got {type_name(app)} and {type_name(gate)}"
         )
+    _document_routes()
     generate = app.openapi
 
     def openapi() -> Any:
         document = generate()
-        describe_gate(document, gate.is_exempt)
+        describe_gate(document, gate)
         return document
 
     app.openapi = openapi

@@ -1,28 +1,30 @@
 """Adds API keys and limits to OpenAPI documents, in place. A second call changes nothing."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 from awx_ratelimit.http import limit_headers
+from awx_ratelimit.http.gate import AsyncGate
 
-_SCHEME = "ApiKey"
+_KEY, _BEARER = "ApiKey", "BearerKey"
+_KEY_SCHEME: Final = {"type": "apiKey", "in": "header", "name": limit_headers.KEY_HEADER_NAME}
+_BEARER_SCHEME: Final = {"type": "http", "scheme": "bearer"}
 _ERROR = "RateLimitError"
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
-def describe_gate(document: dict[str, Any], is_exempt: Callable[[str, str], bool]) -> None:
-    """Add the security scheme, the 401 and the 429 to every operation that is not exempt."""
+def describe_gate(document: dict[str, Any], gate: AsyncGate) -> None:
+    """Add the security schemes, the 401 and the 429 to every operation that is not exempt."""
     components = document.setdefault("components", {})
-    components.setdefault("securitySchemes", {})[_SCHEME] = {
-        "type": "apiKey",
-        "in": "header",
-        "name": limit_headers.KEY_HEADER.decode().title(),
-    }
+    schemes = {_KEY: _KEY_SCHEME}
+    if getattr(gate.parts.identify, "accepts_bearer", False):
+        schemes[_BEARER] = _BEARER_SCHEME
+    components.setdefault("securitySchemes", {}).update({name: dict(scheme) for name, scheme in schemes.items()})
     components.setdefault("schemas", {})[_ERROR] = _error_schema()
     for path, operations in document.get("paths", {}).items():
         for method, operation in operations.items():
-            if method in _METHODS and not is_exempt(method.upper(), path):
-                _describe_operation(operation)
+            if method in _METHODS and not gate.is_exempt(method.upper(), path):
+                _describe_operation(operation, schemes)
 
 
 def describe_limit(document: dict[str, Any], path: str, method: str) -> None:
@@ -33,10 +35,10 @@ def describe_limit(document: dict[str, Any], path: str, method: str) -> None:
         _add_responses(operation, limit_headers.documented_responses()[1:])
 
 
-def _describe_operation(operation: dict[str, Any]) -> None:
+def _describe_operation(operation: dict[str, Any], schemes: Iterable[str]) -> None:
     security = operation.setdefault("security", [])
-    if {_SCHEME: []} not in security:
-        security.append({_SCHEME: []})
+    # One of them is enough.
+    security.extend({name: []} for name in schemes if {name: []} not in security)
     _add_responses(operation, limit_headers.documented_responses())
 
 

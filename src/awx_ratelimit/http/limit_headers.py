@@ -21,7 +21,9 @@ from awx_ratelimit.http.pair_headers import STATE_HEADER
 from awx_ratelimit.http.settling import shown_measure
 
 #: The header that carries an API key.
-KEY_HEADER = b"x-api-key"
+#: As documents and messages write it.
+KEY_HEADER_NAME: Final = "X-API-Key"
+KEY_HEADER = KEY_HEADER_NAME.lower().encode()
 Dialect = Literal["draft", "legacy", "both", "none"]
 DIALECTS: tuple[Dialect, ...] = ("draft", "legacy", "both", "none")
 Headers = list[tuple[bytes, bytes]]
@@ -138,6 +140,6 @@ def documented_responses() -> DocumentedResponses:
         (
             HTTPStatus.TOO_MANY_REQUESTS.value,
             "A limit is reached.",
-            [(name.decode().title(), kind) for name, kind in types],
+            [(name.decode().title().replace("Ratelimit", "RateLimit"), kind) for name, kind in types],
         ),
     ]

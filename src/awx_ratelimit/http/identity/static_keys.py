@@ -52,6 +52,8 @@ class StaticKeys:
                 "for the keys of a store, write identify=StoredKeys(verifier)"
             )
         check_bool(bearer, "bearer")
+        #: Whether keys are also read from the Authorization header.
+        self.accepts_bearer = bearer
         self._sent_key = sent_key
         #: Whether a request has something in the place of a key.
         self.sends_key = sends_key
@@ -91,7 +93,7 @@ class StaticKeys:
 
     def memory_finders(self) -> Mapping[bytes, FindCaller]:
         """See `finders_of`."""
-        return key_finders(self.caller_of, bearer=self._sent_key is not sent_key)
+        return key_finders(self.caller_of, bearer=self.accepts_bearer)
 
     def caller_plans(self, plans: PlanTable) -> set[Plan]:
         """The plans of the callers. Raises InvalidLimit for a plan that is not in the table. Gates call it once."""

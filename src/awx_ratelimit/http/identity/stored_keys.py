@@ -56,6 +56,8 @@ class StoredKeys(Reopenable):
         if isinstance(verifier, type) or not hasattr(verifier, "look_up"):
             raise TypeError(f"verifier: expected a KeyVerifier, got {type_name(verifier)}; write KeyVerifier(store)")
         check_bool(bearer, "bearer")
+        #: Whether keys are also read from the Authorization header.
+        self.accepts_bearer = bearer
         #: The KeyVerifier.
         self.verifier = verifier
         # Bound once: attribute look-ups of methods cost time in every request.
@@ -85,7 +87,7 @@ class StoredKeys(Reopenable):
         """See `finders_of`. None if the verifier is of your own kind."""
         if not is_complete(self.verifier, "caller_in_memory", _VERIFIES):
             return {}
-        return key_finders(self.verifier.caller_in_memory, bearer=self._sent_key is not sent_key)
+        return key_finders(self.verifier.caller_in_memory, bearer=self.accepts_bearer)
 
     def identify_quietly(self, request: Request) -> Caller | None:
         """As a call, without noting a use of the key: for explanations."""

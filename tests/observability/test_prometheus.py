@@ -22,6 +22,7 @@ from tests.machine import eventually
 from awx_ratelimit import (
     BackendUnavailable,
     Budget,
+    Caller,
     Gate,
     Limiter,
     MemoryBackend,
@@ -29,8 +30,10 @@ from awx_ratelimit import (
     PlanTable,
     Rate,
     RateLimitMiddleware,
+    Rule,
     StaticKeys,
 )
+from awx_ratelimit.adapters.wsgi.middleware import Slot
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.core import budget
 from awx_ratelimit.http.message import Request
@@ -38,6 +41,7 @@ from awx_ratelimit.observability import decision_counts, families, limit_metrics
 from awx_ratelimit.observability.prometheus import PrometheusMetrics, metrics_app, wsgi_metrics_app
 from awx_ratelimit.testing import ManualClock
 
+_DIRECTIONS = ("more", "less", "same")
 STARTER = Plan.of("starter", per_minute=2, concurrent=3)
 SHADOWED = Plan("tried", (Rate("minute", 1, 60_000, shadow=True),))
 ACCOUNT = Plan.of("acme", per_day=1)
@@ -126,10 +130,22 @@ def test_settlements(published: Published) -> None:
         published.limiter.settle(decision, cost)
     published.limiter.refund(published.limiter.acquire("key_1", plan))
 
-    by_direction = [
-        published.of("settlements_total", plan="tokens", direction=name) for name in ("more", "less", "same")
-    ]
+    by_direction = [published.of("settlements_total", plan="tokens", direction=name) for name in _DIRECTIONS]
     assert by_direction == [1, 2, 1]
+
+
+@pytest.mark.parametrize(("status", "direction"), [(200, "less"), (401, "same")])
+def test_settlement_by_status(published: Published, status: int, direction: str) -> None:
+    """What is charged on a status is charged before the request, and given back after another status."""
+    rule = Rule("/login", budget="login", plan=Plan.of("login", per_minute=5), charge_on={401})
+    plans = PlanTable([STARTER], default="starter")
+    gate = Gate(published.limiter, plans=plans, identify=lambda _: Caller("key_1"), rules=[rule])
+    slot = Slot(gate, [], gate.admit(Request("POST", "/login", "192.0.2.1", lambda _: [])).decision)
+    slot.note_status(status)
+    slot.close()
+
+    counted = {each: published.of("settlements_total", plan="starter", direction=each) for each in _DIRECTIONS}
+    assert counted == {each: 1 if each == direction else None for each in _DIRECTIONS}
 
 
 def test_two_lines() -> None:

@@ -14,6 +14,7 @@ from weakref import WeakSet
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import charges
 from awx_ratelimit.observability import families
 from awx_ratelimit.observability.counters import EventCounter
 from awx_ratelimit.observability.decision_counts import MAX_SERIES, DecisionCounts
@@ -80,7 +81,7 @@ class LimitMetrics(Observer):
         self._counter(families.REQUESTS, (plan.name, "unavailable")).add_one()
 
     def settled(self, decision: Decision, cost: Cost) -> None:
-        direction = _direction(cost_by_measure(decision.cost), cost_by_measure(cost))
+        direction = _direction(_claimed(decision), cost_by_measure(cost))
         self._counter(families.SETTLEMENTS, (decision.plan.name, direction)).add_one()
 
     def wait_began(self) -> None:
@@ -163,6 +164,16 @@ def _backends_of(limiter: Any) -> Iterator[Any]:
     while backend is not None:
         yield backend
         backend = getattr(backend, "backend", None)
+
+
+def _claimed(decision: Decision) -> Mapping[str, int]:
+    """The cost of a claim by measure, in those that only a limit names too: one that depends on a status is charged."""
+    charged = {
+        rate.measure: charge.tokens(number)
+        for _, charge, _ in charges(decision)
+        for number, rate in enumerate(charge.plan.rates)
+    }
+    return {**charged, **cost_by_measure(decision.cost)}
 
 
 def _direction(claimed: Mapping[str, int], actual: Mapping[str, int]) -> str:

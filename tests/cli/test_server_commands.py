@@ -7,6 +7,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from tests.cli.conftest import Named, Result, Run
@@ -441,8 +442,40 @@ def test_doctor_healthy(run: Run, redis_server: RedisServer) -> None:
     assert ran.status == 0
     assert {mark for mark, _, _ in found(ran).values()} == {"ok"}
     assert keys == []
-    checks = {"reachable", "version", "role", "cluster", "memory", "latency", "clock", "scripts"}
+    checks = {"reachable", "version", "role", "cluster", "memory", "persistence", "latency", "clock", "scripts"}
     assert set(found(ran)) == {"library", *checks}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"save": ""}, "none: a restart forgets all usage, also that of days and months; with appendonly yes, at most"),
+        ({"save": "60 1"}, "snapshots (save 60 1): a restart forgets what was used since the latest one; with append"),
+        ({"appendonly": "yes"}, "append-only file: a restart forgets at most the last seconds"),
+    ],
+)
+def test_doctor_says_what_a_restart_forgets(
+    run: Run, start_redis: StartRedis, settings: dict[str, str], said: str
+) -> None:
+    """That is a choice, so it is no problem."""
+    redis_server = start_redis()
+    with redis_server.client() as client:
+        for name, value in settings.items():
+            client.config_set(name, value)
+    ran = run("doctor", f"redis+unix://{redis_server.socket}", "--json")
+
+    assert found(ran)["persistence"][:2] == ("ok", ANY)
+    assert found(ran)["persistence"][1].startswith(said)
+
+
+def test_doctor_may_not_read_the_configuration(run: Run, start_redis: StartRedis) -> None:
+    """Without CONFIG, the doctor does not know whether there are snapshots."""
+    redis_server = start_redis()
+    with redis_server.client() as client:
+        client.acl_setuser("app", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-config"])
+    ran = run("doctor", f"redis+unix://app:x@{redis_server.socket}", "--json")
+
+    assert found(ran)["persistence"][1].startswith("snapshots, if any: a restart forgets what was used since")
 
 
 def test_doctor_library(run: Run) -> None:

@@ -129,6 +129,7 @@ def _findings(server: Server, ask: Callable[..., Any]) -> Iterator[Finding]:
         yield _role(info)
         yield _cluster(info, server)
         yield _memory(info)
+        yield _persistence(info, ask)
     for what, check in (("latency", _latency), ("clock", _clock)):
         try:
             yield check(ask)
@@ -179,6 +180,25 @@ def _memory(info: Info) -> Finding:
     if limit and int(info.get("used_memory", "0")) > 0.9 * limit:
         return Finding("memory", "warning", said, "raise maxmemory: a full server refuses to decide")
     return Finding("memory", "ok", said)
+
+
+def _persistence(info: Info, ask: Callable[..., Any]) -> Finding:
+    """What a restart forgets. It is for the operator to decide, so it is no warning."""
+    if info.get("aof_enabled") == "1":
+        return Finding("persistence", "ok", "append-only file: a restart forgets at most the last seconds")
+    snapshots = "?"
+    # The user need not be allowed to read the configuration, and some providers have removed the command.
+    with suppress(ResponseError):
+        reply = ask("CONFIG", "GET", "save")
+        # The older protocol has no mappings.
+        if found := [*reply.values()] if isinstance(reply, dict) else reply[1:]:
+            snapshots = found[0].decode()
+    said = "snapshots, if any: a restart forgets what was used since the latest one"
+    if not snapshots:
+        said = "none: a restart forgets all usage, also that of days and months"
+    elif snapshots != "?":
+        said = f"snapshots (save {snapshots}): a restart forgets what was used since the latest one"
+    return Finding("persistence", "ok", f"{said}; with appendonly yes, at most the last seconds")
 
 
 def _latency(ask: Callable[..., Any]) -> Finding:

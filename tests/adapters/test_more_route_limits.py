@@ -142,6 +142,10 @@ def statuses(app: Any, *paths: str) -> list[int]:
     return [asgi_get(app)(path, address="203.0.113.9").status for path in paths]
 
 
+async def _nothing() -> None:
+    pass
+
+
 class TestQuartOnly:
     """What only Quart has."""
 
@@ -159,6 +163,17 @@ class TestQuartOnly:
         app.add_url_rule("/second", view_func=View.as_view("second"))
 
         assert statuses(app, "/first", "/second", "/first") == [200, 200, 429]
+
+    def test_before_request(self) -> None:
+        """A limited function of `before_request` that returns None leaves the response to the view."""
+        app = quart.Quart("app")
+        app.before_request(for_quart.limit("2/minute", scope="all")(_nothing))
+
+        @app.get("/")
+        async def view() -> str:
+            return "ok"
+
+        assert statuses(app, "/", "/", "/") == [200, 200, 429]
 
     def test_websocket(self) -> None:
         """A WebSocket view is limited at its handshake, with the 429 where the server can send it."""

@@ -120,7 +120,8 @@ class ViewLimit(OnlyDecorates):
             if admission.reply is not None:
                 return response_of(admission.reply)
             result = (flask.current_app.ensure_sync(view) if is_async else view)(*args, **kwargs)
-            if not admission.headers:
+            # None: another function of `before_request` or the view responds.
+            if result is None or not admission.headers:
                 return result
             response = flask.make_response(result)
             response.headers.extend(text_headers(admission.headers))

@@ -89,7 +89,8 @@ class ViewLimit(OnlyDecorates):
             if admission.reply is not None:
                 return response_of(admission.reply)
             result = await quart.current_app.ensure_async(view)(*args, **kwargs)
-            if not admission.headers or not in_request:
+            # None: another function of `before_request` or the view responds.
+            if result is None or not admission.headers or not in_request:
                 return result
             response = await quart.make_response(result)
             response.headers.extend(text_headers(admission.headers))

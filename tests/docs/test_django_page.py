@@ -1,9 +1,11 @@
 """The examples of docs/django.md do what the page says."""
 
+import asyncio
 import re
 import unittest
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 from django.core.checks import run_checks
 from django.http import HttpResponse
@@ -11,11 +13,13 @@ from django.urls import path
 from tests.adapters.django_site import Site
 from tests.docs.pages import blocks, run_text, text_of
 
+from awx_ratelimit import Request
 from awx_ratelimit.adapters.django.configuration import _KEYS
+from awx_ratelimit.keys import KeyService
 
 PAGE = "docs/django.md"
 BLOCKS = blocks(PAGE, "python")
-FIRST, USERS, STORED, VIEWS, REST, PER_USER, NINJA, *_ = BLOCKS
+FIRST, USERS, STORED, KEYS_AND_USERS, VIEWS, REST, PER_USER, NINJA, *_ = BLOCKS
 ENTRY = "awx_ratelimit.adapters.django.RateLimitMiddleware"
 SETTINGS = ("INSTALLED_APPS", "MIDDLEWARE", "AWX_RATELIMIT")
 
@@ -51,6 +55,27 @@ def test_first_settings() -> None:
     assert get("/free").status == 401
     assert [get("/free", "awx_example_key").status for _ in range(11)][-2:] == [200, 429]
     assert site.asgi()("/free", "awx_example_key").headers["ratelimit"].startswith('"minute";r=')
+
+
+def test_keys_and_users() -> None:
+    """A stored key is the caller, else the user is, by both protocols' methods."""
+    with Site({}).active():
+        found = run_text(STORED + KEYS_AND_USERS)
+    keys = KeyService(found["store"])
+    keys.accounts.ensure("acct_acme", plan="growth")
+    secret = keys.create("acct_acme", "first-key").secret.reveal().encode()
+    user = SimpleNamespace(pk=7, is_authenticated=True)
+    source = SimpleNamespace(user=user, auser=AsyncMock(return_value=user))
+    lines = {b"x-api-key": [secret]}
+    with_key = Request("GET", "/", None, lambda name: lines.get(name, []), None, source)
+    without = with_key._replace(values=lambda _: [])
+    identify = found["AWX_RATELIMIT"]["identify"]
+
+    assert identify(with_key).account == identify.call_async(with_key).account == "acct_acme"
+    assert identify(without).subject == asyncio.run(identify.call_async(without)).subject == "user_7"
+    assert identify.identify_quietly(without).subject == "user_7"
+    identify.verifier.close()
+    found["store"].close()
 
 
 def test_settings_of_users() -> None:

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+from flask import Flask
 from starlette.testclient import TestClient
 from tests.docs.pages import blocks, gate_of, run_text
 
+from awx_ratelimit.http.explain import request_to
 from awx_ratelimit.testing import frozen
 
 KEY = {"X-API-Key": "awx_example_key"}
@@ -62,3 +64,55 @@ def test_flask() -> None:
     assert '"search.minute";r=29' in left
     with names["create_app"]().test_client().get("/") as response:
         assert response.status_code == 401
+
+
+class TestFlaskUsers:
+    """docs/flask.md: the users of Flask's session, and the limits of a blueprint."""
+
+    @pytest.fixture
+    def names(self) -> dict[str, Any]:
+        """The names of the page."""
+        return run_text("".join(blocks("docs/flask.md", "python")[:-1]))
+
+    def test_session(self, names: dict[str, Any]) -> None:
+        """After a login each user has limits of its own, and before it the address has."""
+        app = names["by_user"]
+        clients = [app.test_client() for _ in range(3)]
+        left = []
+        with frozen(app):
+            for client, name in zip(clients, ("ann", "ben", None), strict=True):
+                if name:
+                    client.post("/login", data={"name": name}).close()
+                with client.get("/") as response:
+                    left.append(response.headers["RateLimit"].split(";t")[0])
+
+        assert left == ['"minute";r=59', '"minute";r=59', '"minute";r=17']
+
+    def test_explained_session(self, names: dict[str, Any]) -> None:
+        """A request that nobody has sent has no session, and can be explained."""
+        gate = names["by_user"].wsgi_app.gate
+
+        explained = gate.explain(request_to(gate, "GET", "/", client="192.0.2.1"))
+
+        assert explained.caller.subject == "address:192.0.2.1"
+
+    def test_blueprint_without_middleware(self, names: dict[str, Any]) -> None:
+        """The function before each view of the blueprint limits it, and leaves the response to the view."""
+        app = Flask("alone")
+        app.register_blueprint(names["v3"])
+
+        answers = [app.test_client().get("/v3/agents") for _ in range(4)]
+
+        assert [answer.status_code for answer in answers] == [200] * 3 + [429]
+
+    @pytest.mark.parametrize("path", ["/v3/agents", "/v4/agents"])
+    def test_blueprint(self, names: dict[str, Any], path: str) -> None:
+        """Three requests a minute reach the blueprint."""
+        app = names["with_blueprints"]
+        statuses = []
+        with frozen(app):
+            for _ in range(4):
+                with app.test_client().get(path, headers=KEY) as response:
+                    statuses.append(response.status_code)
+
+        assert statuses == [200 if "v3" in path else 404] * 3 + [429]

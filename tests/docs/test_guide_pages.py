@@ -3,14 +3,17 @@
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import RequestFactory
 from starlette.testclient import TestClient
 from tests.docs.pages import PAGES, blocks, gate_of, run, run_text, text_of
 
-from awx_ratelimit import PlanTable
+from awx_ratelimit import Limiter, PlanTable, open_backend
+from awx_ratelimit.cli import main
 from awx_ratelimit.keys import KeyService
 from awx_ratelimit.testing import frozen
 
@@ -110,6 +113,75 @@ class TestLogin:
 
         assert tried == [401] * 20 + [429] * 5
 
+    def test_flask(self, names: dict[str, Any]) -> None:
+        """In Flask, guesses are counted by address and by name, and logins that succeed are not."""
+        app = names["flask_app"]
+
+        def statuses(password: str, times: int, host: str) -> list[int]:
+            form, environ = {"name": "ann", "password": password}, {"REMOTE_ADDR": host}
+            sent = []
+            for _ in range(times):
+                with app.test_client().post("/login", data=form, environ_base=environ) as response:
+                    sent.append(response.status_code)
+            return sent
+
+        with frozen(names["backend"]):
+            assert statuses("correct horse", 30, "192.0.2.1") == [200] * 30
+            assert statuses("guess", 6, "192.0.2.1") == [401] * 5 + [429]
+            assert [statuses("guess", 5, f"192.0.2.{number}") for number in range(2, 5)] == [[401] * 5] * 3
+            assert statuses("correct horse", 1, "192.0.2.9") == [429]
+            assert names["unlock"]("ann") == 0
+            assert statuses("correct horse", 1, "192.0.2.9") == [200]
+            names["names"].reset("address:192.0.2.1", scope="login")
+            assert statuses("correct horse", 1, "192.0.2.1") == [200]
+
+    def test_django(self, names: dict[str, Any]) -> None:
+        """In Django, guesses are counted by name, and logins that succeed are not."""
+        import_module("examples.django_app")  # configures Django
+        users = {"correct horse": object()}
+        names["authenticate"] = lambda _, username, password: users.get(password)
+        names["login"] = lambda *_: None
+
+        def status(password: str) -> int:
+            request = RequestFactory().post("/login", {"name": "ben", "password": password})
+            return int(names["django_log_in"](request).status_code)
+
+        with frozen(names["names"]):
+            assert [status("correct horse") for _ in range(30)] == [200] * 30
+            assert [status("guess") for _ in range(21)] == [401] * 20 + [429]
+
+    def test_unlock_from_a_terminal(
+        self, names: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The commands of the page show the limit of a name, and reset it and that of an address."""
+        Path("plans.toml").write_text(blocks("docs/login-protection.md", "toml")[0])
+        monkeypatch.delenv("AWX_DATABASE")
+        monkeypatch.setenv("AWX_BACKEND", f"host://{Path.cwd()}/limits")
+        limiter = Limiter(open_backend(f"host://{Path.cwd()}/limits"))
+        limiter.acquire("login:ann", names["BY_NAME"], 3)
+        limiter.acquire("address:192.0.2.1", names["BY_ADDRESS"], 5, scope="login")
+        lines = [line.split()[1:] for line in blocks("docs/login-protection.md", "sh")[0].splitlines()[1:]]
+
+        assert [main(line) for line in lines] == [0, 0, 0]
+        assert re.search(r"^hour +login:ann +requests +3 +17 +20 ", capsys.readouterr().out, re.MULTILINE)
+        assert limiter.peek("login:ann", names["BY_NAME"]).usages[0].remaining == 20
+        assert limiter.peek("address:192.0.2.1", names["BY_ADDRESS"], scope="login").usages[0].remaining == 5
+        limiter.close()
+
+
+def test_refused_before_the_model() -> None:
+    """A malformed request to a path with an estimate costs one request and no tokens; others keep the estimate."""
+    Path("plans.toml").write_text(blocks("docs/llm.md", "toml")[0])
+    app = run("docs/llm.md")["app"]
+    with frozen(gate_of(app)):
+        client = TestClient(app)
+        refused = client.post("/v1/summaries", headers=KEY, json={})
+        left = client.post("/v1/summaries", headers=KEY, json={"text": "hello"}).headers["ratelimit"]
+
+    assert refused.status_code == 422
+    assert '"minute";r=58' in left
+    assert '"tokens-minute";r=19496' in left
+
 
 def test_settling() -> None:
     """A chat is charged its estimate, and has cost what the model has used when it has ended."""
@@ -199,6 +271,21 @@ class TestOrganisations:
 
         assert '"account.month";r=9999' in left
         assert '"account.tokens-month";r=998500' in left
+
+
+def test_expiry_in_tests(tmp_path: Path) -> None:
+    """The tests of docs/testing.md for months, expiry and grace periods pass."""
+    section = text_of("docs/testing.md").split("## Months, expiry and grace periods")[1].split("\n## ")[0]
+    program, tests = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "shop.py").write_text(program)
+    (tmp_path / "test_shop.py").write_text(
+        f"from awx_ratelimit import MemoryBackend\nfrom shop import create_app\n{tests}"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
 
 
 def test_stored_keys_in_tests(tmp_path: Path) -> None:

@@ -18,10 +18,13 @@ from tests.docs.pages import blocks, run, run_text
 from werkzeug.test import Client as WerkzeugClient
 
 from awx_ratelimit import Gate, Limiter, MemoryBackend, Plan, PlanTable, Request, StaticKeys
+from awx_ratelimit.http.explain import request_to
+from awx_ratelimit.keys import KeyService
 from awx_ratelimit.testing import frozen
 
 KEY = {"X-API-Key": "awx_example_key"}
 ADDRESS = "192.0.2.1"
+ALICE = SimpleUser("alice")
 
 
 @pytest.fixture
@@ -129,7 +132,7 @@ class Alice(AuthenticationBackend):
     """Everybody is alice."""
 
     async def authenticate(self, conn: Any) -> Any:
-        return AuthCredentials(["authenticated"]), SimpleUser("alice")
+        return AuthCredentials(["authenticated"]), ALICE
 
 
 def test_identify_by_user() -> None:
@@ -183,6 +186,31 @@ def test_sessions() -> None:
     assert [ask(f"guess-{number}").status for number in range(22)] == [401] * 20 + [429] * 2
     assert ask("3f9c") is None
     assert ask("77ab").status == 429
+
+
+def test_keys_and_users() -> None:
+    """A key of the store is the caller, else the user is, on both kinds of gates; a wrong key is a 401."""
+    names = run("docs/identify.md")
+    keys = KeyService(names["store"])
+    keys.accounts.create("acct_acme", plan="growth")
+    secret = keys.create("acct_acme", "first-key").secret.reveal()
+    identify = names["KeysAndUsers"](names["verifier"])
+    app = names["RateLimitMiddleware"](PlainTextResponse("ok"), identify=identify)
+    gate = Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=identify)
+    client = TestClient(AuthenticationMiddleware(app, backend=Alice()))
+
+    answers = [client.get("/", headers=lines) for lines in ({"X-API-Key": secret}, {}, {"X-API-Key": "awx_wrong"})]
+    explained = [
+        gate.explain(request_to(gate, "GET", "/", lines)._replace(source={"REQUEST_METHOD": "", "REMOTE_USER": ALICE}))
+        for lines in ({"X-API-Key": secret}, {})
+    ]
+
+    assert [answer.headers.get("ratelimit", "")[:14] for answer in answers] == ['"minute";r=299', '"minute";r=59;', ""]
+    assert answers[2].json()["code"] == "invalid_api_key"
+    assert TestClient(app).get("/").status_code == 401
+    assert [each.caller and each.caller.subject[:4] for each in explained] == ["key_", "user"]
+    names["verifier"].close()
+    names["store"].close()
 
 
 def test_rules() -> None:

@@ -125,7 +125,8 @@ THIRD_PARTIES = {
     "gevent": {f"loadtest/load/{name}.py" for name in ("client", "driver", "http_client", "profile", "workers")},
     "geventhttpclient": {"loadtest/load/http_parser.py"},
     "asgiref": {
-        f"adapters/django/{name}.py" for name in ("admission", "configuration", "limits", "middleware", "users")
+        f"adapters/django/{name}.py"
+        for name in ("admission", "configuration", "limits", "middleware", "trial", "users")
     }
     | {"adapters/ninja.py"},
     "django": {f"adapters/django/{name}.py" for name in (*_DJANGO, *_DJANGO_APP)}

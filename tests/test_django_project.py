@@ -63,7 +63,7 @@ def test_project(server: str, folder: Path, redis_server: RedisServer, monkeypat
         first = http.get("/v1/agents")
         assert first.json()["user"] == "ann"
         assert first.headers["ratelimit"].startswith('"minute";r=59')
-        for path, scope in (("/v1/search", "search"), ("/v1/quotes", "burst-")):
+        for path, scope in (("/v1/search", "search"), ("/v1/quotes", "burst.minute")):
             answers = [http.get(path) for _ in range(4)]
             assert [answer.status_code for answer in answers] == [200, 200, 200, 429], path
             assert f'"{scope}' in answers[3].headers["ratelimit"]

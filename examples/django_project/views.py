@@ -77,6 +77,7 @@ class Burst(Throttle):
     """Views that name this class share three requests a minute for each caller."""
 
     rate = "3/minute"
+    scope = "burst"  # the name of the limit: burst.minute
 
 
 class Quotes(APIView):  # type: ignore[misc]  # the framework has no types

@@ -44,11 +44,12 @@ INTERNAL: dict[str, set[str]] = {
     "awx_ratelimit.Request": {"sent_prefixes"},
     "awx_ratelimit.Rule": {"cost_of", "exempts"},
     "awx_ratelimit.StaticKeys": {
-        *("caller_of", "caller_plans", "callers", "callers_without_account", "known", "memory_finders", "sends_key"),
+        *("accepts_bearer", "caller_of", "caller_plans", "callers", "callers_without_account"),
+        *("known", "memory_finders", "sends_key"),
     },
     "awx_ratelimit.StoredKeys": {
         *_IDENTIFIER,
-        *("flush_async", "identify_quietly", "identify_quietly_async", "memory_finders"),
+        *("accepts_bearer", "flush_async", "identify_quietly", "identify_quietly_async", "memory_finders"),
         *("reopen", "verifier", "was_known"),
     },
     "awx_ratelimit.WsgiRateLimitMiddleware": _MIDDLEWARE,

@@ -36,9 +36,12 @@ class Failing(MemoryBackend):
 
     fails = False
     asked = 0
+    damaged = False
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
         self.asked += 1
+        if self.damaged:
+            raise StateDamaged("gone")
         if self.fails:
             raise BackendUnavailable("gone")
         return super().acquire(subject, plan, cost)
@@ -150,6 +153,33 @@ def test_log_after_a_fork(backend: Failing, seconds: list[float], caplog: pytest
         return any("decided 1 claims by itself" in message for message in caplog.messages)
 
     assert in_child(fork, child_counts_its_own)
+
+
+@pytest.mark.parametrize("who", ["health", "claim", "damaged record"])
+def test_end_of_an_outage_without_traffic(
+    backend: Failing, seconds: list[float], caplog: pytest.LogCaptureFixture, who: str
+) -> None:
+    """The log says that the backend answers again, once, whoever finds that out, however long nobody asked."""
+    caplog.set_level(logging.WARNING, "awx_ratelimit")
+    guard = GuardedBackend(backend)
+    limiter = Limiter(guard)
+    backend.fails = True
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
+        limiter.acquire("s", PLAN)
+    backend.fails = False
+    seconds[0] += 30
+    open_breakers = guard.outage_counts().open_breakers
+    backend.damaged = who == "damaged record"
+    if who == "health":
+        limiter.health()
+    limiter.acquire("s", PLAN)
+    backend.damaged = False
+    limiter.acquire("s", PLAN)
+
+    assert open_breakers == 0
+    assert [message for message in caplog.messages if "answers again" in message] == [
+        "the backend answers again, after 30.0 s in which this process decided 1 claims by itself"
+    ]
 
 
 class TwoServers(MemoryBackend):

@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 from awx_ratelimit.backends.base import KnowsSettled, TakesLocalUsage
 from awx_ratelimit.backends.memory.backend import MemoryBackend
@@ -12,6 +12,7 @@ from awx_ratelimit.backends.reports import OutageCounts
 from awx_ratelimit.backends.resilience.circuit_breaker import CircuitBreaker, CircuitBreakers
 from awx_ratelimit.backends.resilience.late_settlements import LateSettlements, settlement_by_thread
 from awx_ratelimit.backends.resilience.local_share import OpenShares, Shares
+from awx_ratelimit.backends.resilience.outage_log import OnOutage, OutageLog
 from awx_ratelimit.backends.resilience.reconciliation import Reconciliation
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import Decision
@@ -23,12 +24,9 @@ from awx_ratelimit.runtime.background_thread import BackgroundThread
 from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
-OnOutage = Literal["local", "open", "closed"]
 #: For each server of a claim: its circuit breaker, the ticket there, and the number of failures when it was sent.
 Tickets: TypeAlias = Sequence[tuple[CircuitBreaker, int, int]]
 _RETRY_S = 1.0
-#: What a process has done with the claims of an outage. A request may be several claims.
-_DONE: Final = {"local": "decided %d claims by itself", "open": "allowed %d claims", "closed": "refused %d claims"}
 #: Every claim of a corrupt subject meets the error, so it is logged at most once per interval.
 _LOG_INTERVAL_S = 60.0
 
@@ -49,8 +47,7 @@ class Fallback:
         self._open = OpenShares()
         self._can_settle = backend.can_settle if isinstance(backend, KnowsSettled) else None
         self._breakers = CircuitBreakers(backend)
-        #: For each open breaker: when it opened, and `_decisions` before the claim that opened it.
-        self._began: dict[CircuitBreaker, tuple[float, int]] = {}
+        self._outage_log = OutageLog(on_outage)
         self._reconcile_from_s = 0.0
         self._log_from_s = 0.0
         self._outages = 0
@@ -65,7 +62,7 @@ class Fallback:
 
     def _after_fork(self) -> None:
         """In a child process: the parent reconciles, and counts, its own decisions."""
-        self._began = {breaker: (began_s, self._decisions) for breaker, (began_s, _) in self._began.items()}
+        self._outage_log.renew(self._decisions)
         self.reconciliation = Reconciliation(self.local, self._breakers.home)
         self.late = LateSettlements(self._breakers.home, self._can_settle)
         self._reconciling.renew()
@@ -88,14 +85,16 @@ class Fallback:
     def on_success(self, tickets: Tickets, backend: Any) -> None:
         """The backend has answered a claim. Local decisions are now reconciled with it, in a thread."""
         for breaker, number, _ in tickets:
-            if breaker.on_success(number, getattr(breaker.part, "answered_calls", None)):
-                now_s = self._reconcile_from_s = time.monotonic()
-                began_s, before = self._began.pop(breaker, (now_s, self._decisions))
-                message = f"the backend answers again, after %.1f s in which this process {_DONE[self._on_outage]}"
-                _log.warning(message, now_s - began_s, self._decisions - before)
-        due = (self.reconciliation.is_pending or self.late) and time.monotonic() >= self._reconcile_from_s
-        if due:
+            self._on_answer(breaker, number)
+        if (self.reconciliation.is_pending or self.late) and time.monotonic() >= self._reconcile_from_s:
             self._reconciling.start(self._reconcile, backend)
+
+    def _on_answer(self, breaker: CircuitBreaker, number: int) -> None:
+        if breaker.on_success(number, getattr(breaker.part, "answered_calls", None)):
+            self._reconcile_from_s = time.monotonic()
+        # Without traffic, the breaker that has opened may have been dropped since.
+        if self._outage_log.began and breaker.is_closed:
+            self._outage_log.end(breaker.part, self._decisions)
 
     def _reconcile(self, backend: Any) -> None:
         try:
@@ -150,7 +149,7 @@ class Fallback:
         if isinstance(error, StateDamaged):
             self._log_damage(error, now_s)
             for breaker, number, _ in tickets:
-                breaker.on_success(number)
+                self._on_answer(breaker, number)
             return error
         if isinstance(error, BackendUnavailable) and (error.process_was_late or error.record_is_locked):
             self.on_no_result(tickets)
@@ -164,11 +163,9 @@ class Fallback:
     def _count_failure(self, breaker: CircuitBreaker, number: int, error: BaseException, now_s: float) -> None:
         if breaker.on_failure(number, now_s, random.random()):  # noqa: S311  # no secret
             if self._breakers.count_open(now_s) == 1:
-                self._began, self._decisions_before = {}, self._decisions
-            self._began[breaker] = now_s, self._decisions
+                self._decisions_before = self._decisions
             self._outages += 1
-            why = str(error) or "no answer within the budget"
-            _log.error("the backend does not answer, and limits are %s until it does: %s", self._on_outage, why)
+            self._outage_log.begin(breaker.part, self._decisions, str(error) or "no answer within the budget")
 
     def on_no_result(self, tickets: Tickets) -> None:
         """A claim was cancelled or failed by itself. That says nothing about the backend, so another may probe."""
@@ -233,6 +230,8 @@ class Fallback:
     def health(self, backend_health: Mapping[str, Any]) -> Mapping[str, Any]:
         """The health of the backend, with the outages and the decisions made without it."""
         state = backend_health.get("state", "ok") if self.is_idle else f"outage: limits are {self._on_outage}"
+        if backend_health.get("state") == "ok":
+            self._outage_log.end_all(self._decisions)
         cut_off_tokens = backend_health.get("cut_off_tokens", 0) + self.local.health()["cut_off_tokens"]
         return {
             **backend_health,

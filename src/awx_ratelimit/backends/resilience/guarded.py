@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend, SettlesSoon
 from awx_ratelimit.backends.reports import BackendObserver, OutageCounts
-from awx_ratelimit.backends.resilience.fallback import Fallback, OnOutage
+from awx_ratelimit.backends.resilience.fallback import Fallback
+from awx_ratelimit.backends.resilience.outage_log import OnOutage
 from awx_ratelimit.backends.resilience.wrapper import AsyncWrapper
 from awx_ratelimit.backends.validation import checked_async_backend
 from awx_ratelimit.core.budget import Record

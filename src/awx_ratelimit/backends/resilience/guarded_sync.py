@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from awx_ratelimit.backends.base import Backend, SettlesSoon
 from awx_ratelimit.backends.reports import BackendObserver, OutageCounts
-from awx_ratelimit.backends.resilience.fallback import Fallback, OnOutage
+from awx_ratelimit.backends.resilience.fallback import Fallback
 from awx_ratelimit.backends.resilience.guarded import _UNAVAILABLE
+from awx_ratelimit.backends.resilience.outage_log import OnOutage
 from awx_ratelimit.backends.resilience.wrapper_sync import Wrapper
 from awx_ratelimit.backends.validation import checked_backend
 from awx_ratelimit.core.budget import Record

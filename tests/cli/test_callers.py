@@ -81,6 +81,19 @@ def test_key(capacities: Words, run: Run, service: KeyService) -> None:
     assert capacities(key.id) == {"account.day": 5_000, "day": 70}
 
 
+@pytest.mark.parametrize("words", [("alice", "--account", "acme"), ("account", "acme")])
+def test_note_about_built_in_plans(run: Run, service: KeyService, database: str, url: str, words: Any) -> None:
+    """With a store but no plan table, the command says that the limits may not be those of the app."""
+    service.accounts.set_plan("acme", "starter")
+    always = ("--backend", url, "--database", database)
+
+    noted = run("usage", *words, *always)
+    named = run("usage", *words, *always, "--plans", "awx_ratelimit:PlanTable.default()")
+
+    assert "note: these are the limits of the built-in plans" in noted.err
+    assert "built-in" not in named.err
+
+
 def test_rotated_key(run: Run, service: KeyService, database: str, url: str) -> None:
     """A rotated key shares the usage of its family: ``usage`` shows it, and ``reset`` clears it."""
     old = service.create("acme", "n").key
@@ -158,7 +171,7 @@ def test_whole_key(run: Run, service: KeyService, database: str, url: str, used:
     after = run("usage", key.id, "--backend", url, "--json").json
 
     assert before.status == 0
-    assert before.err == f"subject: {key.id}\n"
+    assert before.err.splitlines()[0] == f"subject: {key.id}"
     assert ran.err == f"subject: {key.id}\nusage reset\n"
     assert used not in before.out + before.err + ran.out + ran.err
     assert {one["used"] for one in after["limits"]} == {0}

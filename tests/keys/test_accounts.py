@@ -173,3 +173,15 @@ def test_check_plan(store: KeyStore, service: KeyService) -> None:
     assert checked.set_overrides("acme", {"per_minute": 90}).overrides == {"per_minute": 90}
     shared = {"account": {"per_minute": 12_000, "concurrent": {"slots": 9}}}
     assert checked.set_overrides("acme", shared).overrides == shared
+
+
+def test_plan_that_the_table_has_lost(store: KeyStore, service: KeyService) -> None:
+    """A plan that does not exist is refused for an account that has it already: its requests get a 503."""
+    table = PlanTable.default()
+    checked = KeyService(
+        store, check_plan=lambda plan, own: table.resolve(Caller("check", plan, overrides=own))
+    ).accounts
+    service.accounts.set_plan("acme", "strater")
+
+    with pytest.raises(InvalidKeyRequest, match=r"^plan: .*'strater'; allowed are starter, growth"):
+        checked.set_plan("acme", "strater")

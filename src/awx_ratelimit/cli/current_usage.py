@@ -88,6 +88,7 @@ def subject_usage(subject: Subject, options: SubjectOptions) -> None:
     table, gate = plan_source(options.plans)
     caller = given_caller(subject, options.account, options.plan, database=options.database, gate=gate)
     plan, account = table.resolve(caller), caller.account
+    _note_built_in_plans(options)
     # Where the store or the app names the account, the plan may share no limit among its keys.
     shares = plan.account is not None or (options.database is None and gate is None)
     has_shared = (account is not None and shares) or options.no_account
@@ -112,6 +113,7 @@ def account_usage(account: AccountId, options: AccountOptions) -> None:
     """
     table, gate = plan_source(options.plans)
     plan = table.resolve(account_of(account, options.plan, database=options.database, gate=gate))
+    _note_built_in_plans(options)
     link = page("organisations", "in-an-app")
     if plan.account is None:
         output.say(
@@ -126,6 +128,15 @@ def account_usage(account: AccountId, options: AccountOptions) -> None:
         who, made = f"the account {account!r}", "its keys made"
         output.say(_UNUSED.format(who=who, made=made, other="a subject", command=quote(account), page=link))
     _print({"account": account}, _with_measures(usages, [plan.account]), json=options.json)
+
+
+def _note_built_in_plans(options: AccountOptions) -> None:
+    """An account of the store nearly always has a plan of the app."""
+    if options.plans is None and options.database is not None:
+        output.say(
+            "note: these are the limits of the built-in plans, because no plan table was given. For those of your app, "
+            "add --plans plans.toml or --plans module:app, or set AWX_PLANS"
+        )
 
 
 def _account_budget(account: str | None, subject: str, plan: Plan) -> Budget:

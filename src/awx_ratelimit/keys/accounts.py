@@ -182,10 +182,10 @@ class Accounts:
         with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
             account = self._existing(work)
             changed = {name: value for name, value in new.items() if value != getattr(account, name)}
+            if "plan" in new or "overrides" in new:  # also if they stay the same: the table may have lost the plan
+                self._check_limits(replace(account, **new), "plan" if "plan" in (changed or new) else "overrides")
             if not changed:
                 return account
-            if "plan" in changed or "overrides" in changed:
-                self._check_limits(replace(account, **changed), "plan" if "plan" in changed else "overrides")
             for name, after in changed.items():
                 action = (
                     f"account.{'activated' if after == 'active' else after}" if name == "status" else _ACTIONS[name]

@@ -158,8 +158,8 @@ def test_lease_over_a_block() -> None:
     assert after.allowed is True
 
 
-def test_outage_before_a_block() -> None:
-    """A guard starts each block with a closed circuit breaker."""
+def test_outage_before_a_block(caplog: pytest.LogCaptureFixture) -> None:
+    """A guard starts each block with a closed circuit breaker, and without the outage of before in its log."""
     server = FakeServer()
     limiter = Limiter(GuardedBackend(fake_redis(server=server), on_outage="open"))
     server.connected = False
@@ -167,8 +167,10 @@ def test_outage_before_a_block() -> None:
     server.connected = True
     with frozen(limiter):
         inside = [limiter.acquire("s", PLAN).allowed for _ in range(2)]
+        limiter.health()
     limiter.close()
 
+    assert not any("answers again" in message for message in caplog.messages)
     assert during == [True] * 8
     assert inside == [True, False]
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from awx_ratelimit.backends.host.opening import open_at_start
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.backends.resilience.circuit_breaker import CircuitBreakers
 from awx_ratelimit.backends.resilience.denial_cache import DenialCache
+from awx_ratelimit.backends.resilience.outage_log import OutageLog
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.runtime.clock import Clock
@@ -137,7 +139,7 @@ def _host(backend: Any, clock: Clock) -> Iterator[None]:
         backend._now_ms, backend._hold_times = clock.now_ms, HoldTimes()
         backend._joint = type(backend._joint)(backend._now_ms, backend._hold_times)
         backend._start_session()
-        backend._open()
+        open_at_start(backend._session)
         try:
             yield
         finally:
@@ -159,7 +161,7 @@ def _guard(guard: Any, clock: Clock) -> Iterator[None]:
 def _forget_outages(guard: Any) -> None:
     fallback = guard._fallback
     fallback._breakers = CircuitBreakers(guard.backend)
-    fallback._began_s = {}
+    fallback._outage_log = OutageLog(fallback._on_outage)
     # As in a forked child: nothing of before is reported to the backend.
     fallback._after_fork()
 

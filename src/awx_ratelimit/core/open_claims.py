@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-#: A claim can be given back exactly for this long, and while there are no more open ones in its record.
+#: A claim can be given back exactly for this long, and while there are no more open ones in its record. A backend may
+#: forget it as soon as the clock is further than this from its charge, also before it.
 OPEN_MS: Final = 600_000
 MAX_OPEN: Final = 1_000
 

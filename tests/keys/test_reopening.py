@@ -5,11 +5,11 @@ from threading import Event, Thread, current_thread
 from typing import Any
 
 import pytest
-from tests.keys.store_probes import Call
+from tests.keys.store_probes import Call, paused_look_ups
 from tests.machine import eventually
 
 from awx_ratelimit import Limiter, MemoryBackend, Plan, QuotaWarnings, Rate
-from awx_ratelimit.errors import KeyRefused
+from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier, UsageHistory, usage_history
 from awx_ratelimit.keys.storage import usage
 from awx_ratelimit.keys.verification import threads
@@ -80,6 +80,22 @@ def test_look_ups(
     assert have_ended
     assert [caller.account for caller in old] == ["acme"] * 4
     assert verifier.verify(keys[5]).account == "acme"
+
+
+def test_look_up_during_close(service: KeyService, store: KeyStore, verifier: KeyVerifier) -> None:
+    """A verifier that was closed during a look-up refuses the key from then on."""
+    key = service.create("acme", "n").secret.reveal().encode()
+    verifier.poll()
+    with paused_look_ups(store) as held:
+        call = Call(verifier.verify, key)
+        held.reached.wait(10)
+        verifier.close()
+        held.let_go.set()
+        caller = call.ended()
+
+    assert caller.account == "acme"
+    with pytest.raises(KeyStoreUnavailable, match="closed"):
+        verifier.verify(key)
 
 
 def test_reopened_during_close(

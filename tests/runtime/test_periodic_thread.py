@@ -132,6 +132,41 @@ def test_wake_during_a_pause() -> None:
     pausing.ticker.stop(30)
 
 
+def test_restart_while_a_stopped_thread_hangs() -> None:
+    """A thread that starts before the one before it has ended is not ended by the `stop` of before."""
+    calls: list[threading.Thread] = []
+    may_end = threading.Event()
+
+    class Hanging:
+        def work(self) -> None:
+            calls.append(threading.current_thread())
+            assert may_end.wait(60)
+
+    hanging = Hanging()
+    thread = Restartable("awx-key-test", hanging.work, 1_000.0)
+    for number in (1, 2):
+        thread.start()
+        thread.wake()
+        assert eventually(lambda: len(calls), number) == number
+        if number == 1:
+            thread.end(0.01)
+    may_end.set()
+    calls[0].join(10)
+    thread.wake()
+
+    assert not calls[0].is_alive()
+    assert eventually(lambda: calls[1:], [calls[1]] * 2) == [calls[1]] * 2
+    thread.end(30)
+    assert not calls[1].is_alive()
+
+
+class Restartable(PeriodicThread):
+    """A thread that may start again after its end."""
+
+    def end(self, timeout_s: float) -> None:
+        self._end(timeout_s, lambda: None)
+
+
 def test_successor_of_a_hanging_thread() -> None:
     """After `stop`, a successor runs, and a thread that has outlived `stop` ends with its last call."""
     calls: list[threading.Thread] = []

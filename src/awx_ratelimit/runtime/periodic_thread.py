@@ -6,8 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from copy import copy
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 from weakref import WeakMethod
+
+#: SimpleQueue is the only queue whose put() a finalizer or a signal handler may call.
+_Signals: TypeAlias = "queue.SimpleQueue[Callable[[], Any] | None]"
 
 _log = logging.getLogger("awx_ratelimit")
 
@@ -30,9 +33,10 @@ class PeriodicThread:
         """In a child process: forget the thread, which does not exist there."""
         # Reentrant: a signal handler may call `stop` while its own thread is in `start`.
         self._lock = threading.RLock()
-        # SimpleQueue is the only queue whose put() a finalizer or a signal handler may call.
-        self._signals: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._signals: _Signals = queue.SimpleQueue()
         self._awake = False
+        #: In the thread: its own signals, even when the next thread has others.
+        self._own = threading.local()
         #: It runs, or is about to.
         self.thread: threading.Thread | None = None
         self.is_stopped = self._has_failed = False
@@ -47,7 +51,8 @@ class PeriodicThread:
         """Start the thread unless it runs. Raises RuntimeError if the process cannot start another thread."""
         with self._lock:
             if self.thread is None and not self.is_stopped:
-                thread = self.thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                args = (self._signals,)
+                thread = self.thread = threading.Thread(target=self._run, args=args, name=self._name, daemon=True)
                 try:
                     thread.start()
                 except BaseException:
@@ -78,17 +83,18 @@ class PeriodicThread:
         A `wake` meanwhile causes another call of `work`, as always.
         """
         until_s, is_woken = time.monotonic() + seconds, False
+        signals: _Signals = self._own.signals
         try:
-            while (last := self._signals.get(timeout=max(0.0, until_s - time.monotonic()))) is None:
+            while (last := signals.get(timeout=max(0.0, until_s - time.monotonic()))) is None:
                 is_woken = True
         except queue.Empty:
             return False
         else:
-            self._signals.put(last)
+            signals.put(last)
             return True
         finally:
             if is_woken:
-                self._signals.put(None)
+                signals.put(None)
 
     def stop(self, timeout_s: float, last: Callable[[], Any] | None = None) -> None:
         """End the thread for good, after a call of `last`, by default of `work`. A second call does nothing.
@@ -102,8 +108,12 @@ class PeriodicThread:
     def _end(self, timeout_s: float, last: Callable[[], Any] | None) -> None:
         with self._lock:
             thread, self.thread = self.thread, None
+            signals = self._signals
+            if thread is not None:
+                # The next thread has its own, because this one may go on after `timeout_s`.
+                self._signals, self._awake = queue.SimpleQueue(), False
         if thread is not None:
-            self._signals.put(last)
+            signals.put(last)
             # A signal handler in the middle of `start` cannot wait for the thread.
             if thread.is_alive():
                 thread.join(timeout_s)
@@ -113,10 +123,11 @@ class PeriodicThread:
         if self.thread is not None:
             self._signals.put(last)
 
-    def _run(self) -> None:
+    def _run(self, signals: _Signals) -> None:
+        self._own.signals = signals
         failing, wait_s = False, self._interval_s
         while True:
-            last = self._wait(wait_s)
+            last = _next(signals, wait_s)
             work = last or self._work()
             if work is None:
                 return
@@ -133,8 +144,9 @@ class PeriodicThread:
             if last is not None:
                 return
 
-    def _wait(self, wait_s: float) -> Callable[[], Any] | None:
-        try:
-            return self._signals.get(timeout=wait_s)
-        except queue.Empty:
-            return None
+
+def _next(signals: _Signals, wait_s: float) -> Callable[[], Any] | None:
+    try:
+        return signals.get(timeout=wait_s)
+    except queue.Empty:
+        return None

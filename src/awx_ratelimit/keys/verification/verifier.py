@@ -185,7 +185,8 @@ class KeyVerifier(Reopenable):
         renew_if_forked()
         threads = self._threads  # `reopen` may replace them meanwhile
         threads.single_flight.close()
-        self._known.clear()
+        with self._lock:
+            self._known.clear()
         threads.stop()
 
     def reopen(self) -> None:
@@ -217,14 +218,17 @@ class KeyVerifier(Reopenable):
         return self._known.get(digest, now_ms) or self._unknown.get(digest, now_ms)
 
     def _read(self, digest: bytes) -> KnownKey | UnknownKey:
-        """Look the digest up, and cache the result unless something was expired meanwhile: it may be outdated."""
+        """Look the digest up, and cache the result.
+
+        Not cached: what may be outdated, because something was expired meanwhile, and all of a closed verifier.
+        """
         if self._position is None:
             self.poll()
         generation, now_ms = self._generation, self._age_ms()
         record = self.store.query(queries.key_record, digest)
         found = _UNKNOWN if record is None else KnownKey(record)
         with self._lock:
-            if generation == self._generation:
+            if generation == self._generation and not self._threads.single_flight.is_closed:
                 if isinstance(found, KnownKey):
                     self._known.put(digest, found, now_ms)
                 else:

@@ -112,6 +112,18 @@ def test_change(accounts: Run, words: tuple[str, ...], says: str, changed: dict[
     assert {name: again.json[name] for name in changed} == changed
 
 
+@pytest.mark.parametrize(("until", "hours"), [("+90m", 1.5), ("+2h", 2), ("+1d", 24), ("+2w", 336)])
+def test_override_from_now(accounts: Run, until: str, hours: float) -> None:
+    """The end of temporary limits may be given as a time from now."""
+    before = datetime.now(UTC)
+    changed = accounts("override", "acme", "--times", "2", "--until", until, "--json").json
+    after = datetime.now(UTC)
+    end = datetime.fromisoformat(changed["temporary_override"]["until"])
+
+    # The end is printed without its fraction of a second.
+    assert before - timedelta(seconds=1) <= end - timedelta(hours=hours) <= after
+
+
 def test_unchecked_plan(accounts: Run, plans: str) -> None:
     """Without a plan table, a line says that the plan that an account gets was not checked."""
     override = ("override", "acme", '{"plan": "gold"}', "--until", UNTIL)
@@ -168,7 +180,14 @@ def test_shadow_refusals(accounts: Run) -> None:
         (("override", "acme", "{}", "--times", "2", "--until", UNTIL), "expected limits or --times, got both"),
         (("override", "acme", "{", "--until", UNTIL), "overrides: not valid JSON"),
         (("override", "acme", "--times", "2"), "Missing option '--until'"),
-        (("override", "acme", "--times", "2", "--until", "monday"), "Invalid value for '--until'"),
+        (
+            ("override", "acme", "--times", "2", "--until", "monday"),
+            "Invalid value for '--until': expected a date such as 2030-06-09, a time such as 2030-06-09T08:00:00Z, "
+            "or a time from now such as +2h, +1d or -7d (w, d, h, m), got 'monday'",
+        ),
+        (("override", "acme", "--times", "2", "--until", "2h"), "a time from now such as +2h, +1d"),
+        (("override", "acme", "--times", "2", "--until", "+999999w"), "a time from now such as +2h, +1d"),
+        (("override", "acme", "--times", "2", "--until", "-1d"), "until: has passed"),
         (("override", "acme", "--times", "2", "--until", "2025-01-01"), "until: has passed"),
         (("override", "acme", "--times", "nan", "--until", UNTIL), "overrides: "),
         (("override", "acme", "--times", "0", "--until", UNTIL), "expected a number above 0"),

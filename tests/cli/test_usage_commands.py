@@ -95,6 +95,18 @@ def test_range(usage: Run, used: Callable[[str, str], str]) -> None:
     assert len(hours) <= 2
 
 
+def test_range_from_now(usage: Run, used: Callable[[str, str], str]) -> None:
+    """The range may begin and end at times from now."""
+    used("acme", "n")
+    words = ("--from", "-3h", "--to", "-1h", "--by", "hour", "--json")
+    before = datetime.now(UTC)
+    hours = [period["begins_at"] for period in usage("history", "--account", "acme", *words).json["data"]]
+    first = [rfc3339((at - timedelta(hours=3)).replace(minute=0, second=0)) for at in (before, datetime.now(UTC))]
+
+    assert len(hours) == 3
+    assert hours[0] in first
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

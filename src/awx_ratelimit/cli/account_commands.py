@@ -1,6 +1,5 @@
 """``awx-ratelimit accounts``: what the operator of the service sees and changes, on the key store itself."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -16,8 +15,8 @@ from awx_ratelimit.cli.key_stores import (
     open_service,
     parsed_overrides,
 )
+from awx_ratelimit.cli.moments import Until
 from awx_ratelimit.cli.options import Json
-from awx_ratelimit.cli.usage_commands import TIME_FORMATS
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys import Account
 from awx_ratelimit.keys.json_fields import account_fields
@@ -36,10 +35,6 @@ Limits = Annotated[
     str | None, typer.Argument(metavar="LIMITS", help='JSON, as for `keys set-overrides`: {"per_minute": 600}.')
 ]
 Times = Annotated[float | None, typer.Option(help="Multiply all limits by this number, such as 2.")]
-Until = Annotated[
-    datetime,
-    typer.Option(formats=list(TIME_FORMATS), help="When the limits end, in UTC: a date such as 2030-06-09, or a time."),
-]
 MaxKeys = Annotated[int, typer.Argument(metavar="NUMBER", help="Maximum number of keys.")]
 Actor = Annotated[str | None, typer.Option(help="Name for the audit trail. Default: your user name.")]
 
@@ -94,8 +89,7 @@ def override(
     overrides = {"times": _whole(times)} if limits is None else parsed_overrides(limits)
     with open_service(database, plans=plans) as service:
         existing_account(service, account)
-        end = until.replace(tzinfo=UTC)
-        changed = service.accounts.override(account, overrides, until=end, actor=actor_name(actor))
+        changed = service.accounts.override(account, overrides, until=until, actor=actor_name(actor))
     _print(changed, f"{changed.id} has {temporary_words(changed)}", json=json)
     note_unchecked_plan(overrides.get("plan"), plans)
 

@@ -3,7 +3,7 @@
 Without the name of a command, ``usage SUBJECT`` means ``usage subject SUBJECT``.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -21,12 +21,12 @@ from awx_ratelimit.cli.key_stores import (
     open_service,
     open_store,
 )
+from awx_ratelimit.cli.moments import From, Since, To
 from awx_ratelimit.cli.options import Json
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
 from awx_ratelimit.runtime.clock import rfc3339
 
 _SUBJECT: Final = "subject"
-TIME_FORMATS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ")
 
 
 class _UsageGroup(TyperGroup):
@@ -81,21 +81,8 @@ usage.command(_SUBJECT)(current_usage.subject_usage)
 usage.command("account")(current_usage.account_usage)
 
 Key = Annotated[str | None, typer.Option(help="ID of a key of the account, which may be revoked. Default: all keys.")]
-From = Annotated[
-    datetime | None, typer.Option("--from", formats=list(TIME_FORMATS), help="Start of the range, in UTC.")
-]
-To = Annotated[
-    datetime | None,
-    typer.Option(formats=list(TIME_FORMATS), help="End of the range, in UTC: the first day or hour after it."),
-]
 ByPeriod = Annotated[By, typer.Option(help="Length of a period. Hours are kept for 35 days.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")]
-Since = Annotated[
-    datetime,
-    typer.Option(
-        formats=list(TIME_FORMATS), help="First hour to export, in UTC: the one that the last export printed."
-    ),
-]
 Source = Annotated[str, typer.Option(help="URI of your service, as the source of the events.")]
 EventType = Annotated[str, typer.Option("--type", help="Type of the events.")]
 GraceSeconds = Annotated[int, typer.Option(help="How many seconds an hour stays open for late costs.")]
@@ -187,7 +174,7 @@ def export(
     with open_store(database) as store:
         exports = UsageExport(store, source=source, type=type_, grace_seconds=grace_seconds)
         try:
-            hours = exports.since(since.replace(tzinfo=UTC), account_id=account)
+            hours = exports.since(since, account_id=account)
         except AccountNotFound as error:
             raise no_such_account(account or "") from error
         output.print_json_documents(hours, as_array=batch)
@@ -197,7 +184,7 @@ def export(
 
 def range_of(from_: datetime | None, to: datetime | None) -> dict[str, Any]:
     """The arguments of a report for the options --from and --to."""
-    times = {name: at.replace(tzinfo=UTC) for name, at in (("from_", from_), ("to", to)) if at is not None}
+    times = {name: at for name, at in (("from_", from_), ("to", to)) if at is not None}
     if len(times) == 2 and times["from_"] >= times["to"]:
         raise InvalidKeyRequest("not before --to", remedy="expected an earlier time", field="--from")
     return times

@@ -65,3 +65,49 @@ def test_plan_of() -> None:
         ("week", 2, "week"),
         ("month", 3, "month"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("5/min", "5/minute"), ("100/hr", "100/hour"), ("5r/s", "5/second"), ("100 r/m", "100/minute"),
+        ("5-M", "5/minute"), ("60rpm", "60/minute"), ("10rps", "10/second"), ("60 requests per minute", "60/minute"),
+        ("5 times a day", "5/day"), ("5 every 15 mins", "5/15 minutes"), ("100/60s", "100/60 seconds"),
+        ("10/mo", "10/month"), ("1_000/minute", "1000/minute"), ("1,000/d", "1000/day"), ("2k/week", "2000/week"),
+        ("0.5/second", "1/2 seconds"), ("2.5k/h", "2500/hour"), ("5/minut", "5/minute"), ("5 PER Secnd", "5/second"),
+    ],
+)  # fmt: skip
+def test_notation_of_another_program(text: str, written: str) -> None:
+    """A rate in the notation of another program is an InvalidLimit that says how to write it, also in a plan table."""
+    with pytest.raises(InvalidLimit, match=re.escape(f"got {text!r}; write {written!r}")):
+        Rate.parse(text)
+    with pytest.raises(InvalidLimit, match=re.escape("t: plans.a.rates[0]: expected one rate")):
+        PlanTable.from_mapping({"plans": {"a": {"rates": [text]}}}, source="t")
+
+    assert Rate.parse(written).tokens >= 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5/ms", "5/fortnight", "5 per second per user", "1,5/minute", "0/min", "5/0s", "1-5/min", "5/2 mo", "5//min",
+        "5/minute burst 10", "five/min", f"{'9' * 40}/min", "5/min ; 9/hr", "-5/min", "", "5/",
+    ],
+)  # fmt: skip
+def test_notation_that_could_mean_anything(text: str) -> None:
+    """If it is not certain what a text means, the error proposes nothing."""
+    with pytest.raises(InvalidLimit) as error:
+        Rate.parse(text)
+
+    assert "; write" not in str(error.value)
+
+
+@pytest.mark.parametrize(("per", "written"), [("min", "minute"), ("15m", "15 minutes"), ("hrs", "hour")])
+def test_period_of_another_program(per: str, written: str) -> None:
+    """So is the period of a rate in a plan table."""
+    rates = [{"limit": 5, "per": per}]
+
+    with pytest.raises(
+        InvalidLimit, match=re.escape("t: plans.a.rates[0].per: ") + f".*got '{per}'; write '{written}'"
+    ):
+        PlanTable.from_mapping({"plans": {"a": {"rates": rates}}}, source="t")

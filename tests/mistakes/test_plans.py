@@ -96,6 +96,16 @@ MISTAKES: list[Mistake] = [
         "expected one rate, such as '60/minute' or '100 per 2 hours', got '60'",
     ),
     (
+        'Rate.parse("5/min")',
+        InvalidLimit,
+        "expected one rate, such as '60/minute' or '100 per 2 hours', got '5/min'; write '5/minute'",
+    ),
+    (
+        'Rate("5r/s")',
+        InvalidLimit,
+        "a limit's name: expected 1 to 32 of a-z, 0-9, '_' and '-', got '5r/s'; write Rate.parse('5/second')",
+    ),
+    (
         "Rate.parse(60)",
         InvalidLimit,
         "expected one rate, such as '60/minute' or '100 per 2 hours', got 60",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from awx_ratelimit.core.notation import ParsedRate, parse_notation
+from awx_ratelimit.core.notation import ParsedRate, parse_notation, spelled
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import REQUESTS, Concurrency, Rate, is_name
 from awx_ratelimit.core.validation import escape_unprintable, short_repr
@@ -104,7 +104,9 @@ def _read_period(table: Mapping[str, Any], place: Place) -> ParsedRate:
             if "the calendar has" in str(error):
                 # The table names the period without tokens.
                 raise here.error(str(error).replace("1/", "")) from None
-    raise here.error(f"expected {', '.join(_UNITS)}, or a period such as '2 hours', got {short_repr(per)}")
+    meant = spelled(f"1/{per}").removeprefix("1/")
+    remedy = "" if meant == str(per) else f"; write {meant!r}"
+    raise here.error(f"expected {', '.join(_UNITS)}, or a period such as '2 hours', got {short_repr(per)}{remedy}")
 
 
 def _rate(table: Mapping[str, Any], parsed: ParsedRate, keys: tuple[str, ...], place: Place) -> Rate:

@@ -4,6 +4,7 @@ import re
 from typing import Any, Final, NamedTuple, cast
 
 from awx_ratelimit.core.calendar_periods import Period
+from awx_ratelimit.core.foreign_notation import in_our_notation
 from awx_ratelimit.core.validation import short_repr
 from awx_ratelimit.errors import InvalidLimit
 
@@ -34,6 +35,20 @@ def parse_notation(text: str) -> ParsedRate:
     unit = item.GRANULARITY.name
     name = unit if item.multiples == 1 else f"{item.multiples}{unit}"
     return ParsedRate(name, item.amount, item.get_expiry() * 1000, None)
+
+
+def is_rate(text: object) -> bool:
+    """Whether `text` is one rate in this notation."""
+    try:
+        return isinstance(text, str) and bool(parse_notation(text))
+    except InvalidLimit:
+        return False
+
+
+def spelled(text: str) -> str:
+    """The rate that `text` means in the notation of other programs; `text` itself if nobody can know."""
+    meant = in_our_notation(text)
+    return meant if meant != text and is_rate(meant) else text
 
 
 def one_rate(text: str) -> str:
@@ -78,8 +93,16 @@ def _parsed(text: str) -> Any:
     except (ValueError, TypeError, AttributeError):
         items = []
     if len(items) != 1:
-        several = f"; write each of the {len(items)} by itself" if items else ""
         raise InvalidLimit(
-            f"expected one rate, such as '60/minute' or '100 per 2 hours', got {short_repr(text)}{several}"
+            f"expected one rate, such as '60/minute' or '100 per 2 hours', got {short_repr(text)}"
+            f"{_remedy(text, len(items))}"
         )
     return items[0]
+
+
+def _remedy(text: Any, rates: int) -> str:
+    """What to write instead of a `text` of several `rates`, or of none."""
+    if rates:
+        return f"; write each of the {rates} by itself"
+    meant = spelled(text) if isinstance(text, str) else text
+    return "" if meant == text else f"; write {meant!r}"

@@ -11,7 +11,7 @@ from math import gcd
 from typing import Final, Literal
 
 from awx_ratelimit.core.calendar_periods import LONGEST_MS, EqualPeriods, Period, Periods, calendar_periods
-from awx_ratelimit.core.notation import parse_notation
+from awx_ratelimit.core.notation import parse_notation, spelled
 from awx_ratelimit.core.option_names import RATE_HINTS, with_option_hints
 from awx_ratelimit.core.validation import check_bool, check_whole_number, set_fields, short_repr
 from awx_ratelimit.errors import InvalidLimit
@@ -115,7 +115,7 @@ class Rate:
 
     def _validate(self) -> None:
         if not is_name(self.name):
-            parsed = f"; write Rate.parse({short_repr(self.name)})" if "/" in str(self.name) else ""
+            parsed = f"; write Rate.parse({short_repr(spelled(str(self.name)))})" if "/" in str(self.name) else ""
             raise InvalidLimit(
                 f"a limit's name: expected 1 to 32 of a-z, 0-9, '_' and '-', got {short_repr(self.name)}{parsed}"
             )

@@ -250,9 +250,9 @@ def test_forms_of_a_limit() -> None:
         ((["5/minute", "9/day"],), "got a list; write Plan.of\\('limits', per_minute=5, per_hour=100\\) for several"),
         (
             (lambda: "5/minute",),
-            "got the function .*<lambda>; write the limit itself into the parentheses of the decorator: "
-            "\\('60/minute'\\). If it varies, write the largest limit, and a cost: \\('60/minute', cost=function\\), "
-            "where the function takes the Request; see docs/route-limits.md#a-limit-that-depends-on-the-caller",
+            'got the function .*<lambda>; write @limit\\("30/minute"\\). If the limit varies, write the largest one, '
+            'and a cost: @limit\\("30/minute", cost=function\\), where the function takes the Request; see '
+            "docs/route-limits.md#a-limit-that-depends-on-the-caller",
         ),
         ((Plan.of("p", per_day=5, account=Plan.of("a", per_day=5)),), "limit: expected a plan with limits and without"),
         ((Plan.unlimited("p"),), "limit: expected a plan with limits and without an account"),

@@ -16,7 +16,7 @@ from awx_ratelimit.http.rules.path_syntax import path_error
         ("/u/:id", "/u/{id}"), ("/u/:id?", "/u/{id}"), ("/u/:id(\\d+)", "/u/{id}"), ("/:a/:b", "/{a}/{b}"),
         ("/u/{id:int}", "/u/{id}"), ("/u/{id:[0-9]+}", "/u/{id}"), ("/u/{id?}", "/u/{id}"), ("/u/{id", "/u/{id}"),
         ("/u/{rest:path}", "/u/**"), ("/u/{rest:.*}", "/u/**"), ("/u/{id:path}/x", "/u/{id}/x"), ("/u/{}", "/u/{name}"),
-        ("/u/*", "/u/{name}"), ("/u/*/keys", "/u/{name}/keys"), ("/u/*rest", "/u/**"), ("/u/*.css", "/u/{name}"),
+        ("/u/*/keys", "/u/{name}/keys"), ("/u/*rest", "/u/**"), ("/u/*.css", "/u/{name}"), ("/u*", "/u/**"),
         ("/u/{id}.json", "/u/{name}"), ("/u/<id>.json", "/u/{name}"), ("/u/{x}.{y}", "/u/{name}"),
         ("^/u/\\d+$", "/u/{name}"), ("/u/\\d+", "/u/{name}"), ("/u/[0-9]+", "/u/{name}"), ("/u/[^/]+", "/u/{name}"),
         ("/u/(?P<id>\\d+)/", "/u/{id}/"), ("/u/.*", "/u/**"), ("/u/(.*)", "/u/**"), ("/u$", "/u"),
@@ -36,8 +36,27 @@ def test_suggestion(path: str, spelling: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "rest", "segment"),
+    [
+        ("/u/*", "/u/**", "/u/{name}"), ("/*", "/**", "/{name}"), ("*", "/**", "/{name}"),
+        ("u/* ", "/u/**", "/u/{name}"),
+        ("/u/<id>/*", "/u/{id}/**", "/u/{id}/{name}"), ("/*/*", "/{name}/**", "/{name}/{name}"),
+    ],
+)  # fmt: skip
+def test_star_at_the_end(path: str, rest: str, segment: str) -> None:
+    """For a star at the end, the error suggests everything below first, and one segment second."""
+    with pytest.raises(InvalidLimit) as caught:
+        Rule(path, exempt=True)
+
+    assert str(caught.value).endswith(f"; write {rest!r} or {segment!r}")
+    assert path_error(rest) is None
+    assert path_error(segment) is None
+
+
+@pytest.mark.parametrize(
     ("path", "write"),
     [
+        ("GET /u/*", "Rule('/u/**', methods=['GET']) or Rule('/u/{name}', methods=['GET'])"),
         ("GET /v1", "Rule('/v1', methods=['GET'])"),
         ("post  /u/<id>", "Rule('/u/{id}', methods=['POST'])"),
         ("DELETE https://x/u", "Rule('/u', methods=['DELETE'])"),

@@ -395,11 +395,12 @@ def test_wrong_kind_of_function() -> None:
             {"plan": ["5/minute", "9/day"]},
             "got a list; write Plan.of('limits', per_minute=5, per_hour=100) for several",
         ),
-        ({"plan": print}, "write the limit itself into the parentheses of the decorator: ('60/minute')"),
+        ({"plan": print}, 'got the function print; write @limiter.limited("30/minute")'),
         (
             {"plan": lambda user: "5/minute"},
-            "write the largest limit, and a cost: ('60/minute', cost=function), where the function takes the arguments "
-            "of the call; see docs/tasks.md#a-limit-that-depends-on-the-call",
+            "If the limit varies, write the largest one, and a cost: "
+            '@limiter.limited("30/minute", cost=function), where the function takes the arguments of the call; see '
+            "docs/tasks.md#a-limit-that-depends-on-the-call",
         ),
         ({"subject": ""}, "subject: expected a non-empty string"),
         ({"subject": asyncio.sleep}, "subject: expected a string or a plain function"),

@@ -26,6 +26,7 @@ from awx_ratelimit import (
     Plan,
     PlanTable,
     Rate,
+    RateLimitMiddleware,
     RefusalLog,
     Request,
     Rule,
@@ -92,8 +93,8 @@ NAMES: dict[str, Any] = {
     for cls in (
         AsgiApp, AsyncGate, AsyncGuardedBackend, AsyncLimiter, AsyncRedisBackend, Caller, Claim, Concurrency,
         DenialCacheBackend, FastAPI, Flask, Gate, GuardedBackend, HostBackend, Jwks, KeyService, KeyStore, KeyVerifier,
-        Limiter, ManagementApi, ManualClock, MemoryBackend, Plan, PlanTable, Rate, RedisBackend, RefusalLog, Rule,
-        Starlette, StaticKeys, StoredKeys, WsgiApp,
+        Limiter, ManagementApi, ManualClock, MemoryBackend, Plan, PlanTable, Rate, RateLimitMiddleware, RedisBackend,
+        RefusalLog, Rule, Starlette, StaticKeys, StoredKeys, WsgiApp,
     )
 } | {
     "AsgiMiddleware": AsgiMiddleware, "WsgiMiddleware": WsgiMiddleware, "STARTER": STARTER, "URL": URL,

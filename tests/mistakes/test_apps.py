@@ -95,6 +95,38 @@ MISTAKES: list[Mistake] = [
         "app(environ, start_response)",
     ),
     (
+        "RateLimitMiddleware(starlette_app, keys={}, plans=no_parameters)",
+        TypeError,
+        "plans: expected the path of a plan table, a PlanTable or a list of Plans, got the function no_parameters; "
+        "write plans=no_parameters() if it returns the plans. For a plan that depends on the request, write "
+        "identify=function: it returns Caller(subject, plan)",
+    ),
+    (
+        "RateLimitMiddleware(starlette_app, keys={}, plans=lambda request: plan)",
+        TypeError,
+        "plans: expected the path of a plan table, a PlanTable or a list of Plans, got the function <lambda>; write "
+        "plans=function() if it returns the plans. For a plan that depends on the request, write identify=function: "
+        "it returns Caller(subject, plan)",
+    ),
+    (
+        'RateLimitMiddleware(starlette_app, keys={}, plans={"starter": plan})',
+        TypeError,
+        "plans: expected the path of a plan table, a PlanTable or a list of Plans, got a dict; write "
+        'plans=PlanTable.from_mapping({"plans": ...}), or plans=[plan] for Plans',
+    ),
+    (
+        'RateLimitMiddleware(starlette_app, keys={}, plans="60/minute")',
+        TypeError,
+        "plans: expected the path of a plan table, a PlanTable or a list of Plans, got a str; write "
+        "plans=[Plan('default', (Rate.parse('60/minute'),))] for a plan of this rate",
+    ),
+    (
+        "RateLimitMiddleware(starlette_app, keys={}, plans=60)",
+        TypeError,
+        "plans: expected the path of a plan table, a PlanTable or a list of Plans, got an int; write "
+        "plans=[Plan.of('default', per_minute=60)]",
+    ),
+    (
         "AsgiApp(ManagementApi)",
         TypeError,
         "AsgiApp: expected a ManagementApi or a Console, got the class ManagementApi; write "

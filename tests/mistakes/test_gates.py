@@ -68,7 +68,9 @@ MISTAKES: list[Mistake] = [
     (
         "sync_gate(plans=PlanTable.default)",
         TypeError,
-        "plans: expected a PlanTable, got the function PlanTable.default; write plans=PlanTable.default()",
+        "plans: expected a PlanTable, got the function PlanTable.default; write plans=PlanTable.default() if it "
+        "returns the plans. For a plan that depends on the request, write identify=function: it returns "
+        "Caller(subject, plan)",
     ),
     (
         "async_gate(plans=PlanTable)",
@@ -191,8 +193,31 @@ MISTAKES: list[Mistake] = [
     (
         'sync_gate(trusted_proxies=["10.0.0.1/8"])',
         InvalidLimit,
-        "trusted_proxies: expected networks, addresses and 'unix': 10.0.0.1/8 has host bits set; write the address of "
-        "the proxy, such as '10.0.0.7', or its network, such as '172.16.0.0/12': names of hosts are not looked up",
+        "trusted_proxies: expected networks, addresses and 'unix', got '10.0.0.1/8'; write '10.0.0.0/8', or '10.0.0.1' "
+        "for this address alone",
+    ),
+    (
+        'sync_gate(trusted_proxies=["fd00::1/255"])',
+        InvalidLimit,
+        "trusted_proxies: expected networks, addresses and 'unix', got 'fd00::1/255'; write the address of the proxy, "
+        "such as '10.0.0.7', or its network, such as '172.16.0.0/12': names of hosts are not looked up",
+    ),
+    (
+        'sync_gate(trusted_proxies=["10.0.0.0/8, 192.168.0.9/24"])',
+        InvalidLimit,
+        "trusted_proxies: expected networks, addresses and 'unix', got '10.0.0.0/8, 192.168.0.9/24'; "
+        "write '10.0.0.0/8', '192.168.0.0/24'",
+    ),
+    (
+        'sync_gate(trusted_proxies=["10.0.0.1:8080"])',
+        InvalidLimit,
+        "trusted_proxies: expected networks, addresses and 'unix', got '10.0.0.1:8080'; write the address without a "
+        "port, '10.0.0.1'",
+    ),
+    (
+        'sync_gate(trusted_proxies=["localhost"])',
+        InvalidLimit,
+        "trusted_proxies: expected networks, addresses and 'unix', got 'localhost'; write '127.0.0.1' and '::1'",
     ),
     (
         'sync_gate(headers="Draft")',

@@ -6,6 +6,12 @@ from awx_ratelimit import InvalidLimit
 
 MISTAKES: list[Mistake] = [
     (
+        'Rule("/static/*", exempt=True)',
+        InvalidLimit,
+        "Rule('/static/*'): '*' would be literal text: '{name}' matches one segment, '/**' at the end all the rest; "
+        "write '/static/**' or '/static/{name}'",
+    ),
+    (
         'Rule("/login", budget="login", plan="login")',
         InvalidLimit,
         "Rule('/login'): plan: expected one such as Plan.of('login', per_minute=5), got 'login' (str)",

@@ -8,6 +8,7 @@ from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.backends.schemes import url_of_file
 from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.notation import is_rate
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import type_name
@@ -19,6 +20,7 @@ from awx_ratelimit.http.limit_headers import Dialect
 from awx_ratelimit.http.message import OnRefused, Request
 from awx_ratelimit.http.policy import WebSocketRefusal
 from awx_ratelimit.http.rules.rule import Rule
+from awx_ratelimit.http.validation import called_for_plans
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.observability.listeners import Listener, checked_listeners
@@ -186,17 +188,27 @@ def _plan_table(plans: Any) -> PlanTable:
         return PlanTable.default()
     if isinstance(plans, PlanTable):
         return plans
-    if isinstance(plans, str | PurePath):
+    if isinstance(plans, str | PurePath) and not is_rate(plans):
         return PlanTable.watch(plans)
     listed = [plans] if isinstance(plans, Plan) else plans
-    if isinstance(listed, Mapping) or not isinstance(listed, Iterable):
+    if isinstance(listed, Mapping | str | bytes) or not isinstance(listed, Iterable):
         raise TypeError(
             "plans: expected the path of a plan table, a PlanTable or a list of Plans, "
-            f"got {type_name(plans)}; write PlanTable.from_mapping(...) for a mapping"
+            f"got {type_name(plans)}; write {_remedy_of_plans(plans)}"
         )
     listed = list(listed)
     default = listed[0].name if listed and isinstance(listed[0], Plan) else None
     return PlanTable(listed, default=default)
+
+
+def _remedy_of_plans(plans: Any) -> str:
+    if isinstance(plans, Mapping):
+        return 'plans=PlanTable.from_mapping({"plans": ...}), or plans=[plan] for Plans'
+    if isinstance(plans, str):
+        return f"plans=[Plan('default', (Rate.parse({plans!r}),))] for a plan of this rate"
+    if isinstance(plans, type) or not callable(plans):
+        return "plans=[Plan.of('default', per_minute=60)]"
+    return called_for_plans(plans)
 
 
 def check_only_gate(**others: Any) -> None:

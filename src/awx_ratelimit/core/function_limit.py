@@ -49,7 +49,7 @@ class FunctionLimit:
         cost: Cost | Callable[..., Cost] = 1,
         scope: str | None = None,
     ) -> None:
-        self._plan = plan_of_limit(plan, "plan", "limited", _variable())
+        self._plan = plan_of_limit(plan, "plan", "limited", "@limiter.limited", _variable())
         #: The shapes of claims, by their scope and cost.
         self._shapes: CostCache[Shape] = CostCache()
         self._subject = _checked_subject(subject)

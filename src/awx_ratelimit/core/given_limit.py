@@ -8,10 +8,10 @@ from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import describe
 
 
-def plan_of_limit(limit: object, argument: str, name: str, variable: str) -> Plan:
+def plan_of_limit(limit: object, argument: str, name: str, decorator: str, variable: str) -> Plan:
     """`limit` as a plan. A single rate becomes the plan `name`.
 
-    Errors name the `argument`. `variable` says what to write instead of a function that returns limits. Raises
+    Errors name the `argument` and the `decorator`. `variable` says what the function of a varying cost takes. Raises
     TypeError or InvalidLimit.
     """
     if isinstance(limit, Plan):
@@ -21,15 +21,15 @@ def plan_of_limit(limit: object, argument: str, name: str, variable: str) -> Pla
     if isinstance(limit, Rate):
         return Plan(name, (limit,))
     expected = f"{argument}: expected a notation such as '30/minute', a Rate or a Plan, got {describe(limit)}"
-    raise TypeError(f"{expected}{_remedy(limit, variable)}")
+    raise TypeError(f"{expected}{_remedy(limit, decorator, variable)}")
 
 
-def _remedy(limit: object, variable: str) -> str:
+def _remedy(limit: object, decorator: str, variable: str) -> str:
     if isinstance(limit, Collection):
         return "; write Plan.of('limits', per_minute=5, per_hour=100) for several"
     if callable(limit):
         return (
-            "; write the limit itself into the parentheses of the decorator: ('60/minute'). If it varies, write the "
-            f"largest limit, and a cost: ('60/minute', cost=function), where the function takes {variable}"
+            f'; write {decorator}("30/minute"). If the limit varies, write the largest one, and a cost: '
+            f'{decorator}("30/minute", cost=function), where the function takes {variable}'
         )
     return ""

@@ -7,11 +7,12 @@ Clients can forge everything further left. A header such as ``X-Real-IP`` has on
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPV6LENGTH, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from awx_ratelimit.core.validation import check_whole_number, describe
+from awx_ratelimit.core.validation import check_whole_number, describe, short_repr
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.header_values import last_items, only_value
 from awx_ratelimit.http.message import Request
@@ -189,6 +190,29 @@ def _network(name: object) -> IPv4Network | IPv6Network:
         return ip_network(name)
     except ValueError as error:
         raise InvalidLimit(
-            f"trusted_proxies: expected networks, addresses and 'unix': {error}; write the address of the proxy, such "
-            "as '10.0.0.7', or its network, such as '172.16.0.0/12': names of hosts are not looked up"
+            f"trusted_proxies: expected networks, addresses and 'unix', got {short_repr(name)}; "
+            f"write {_remedy(str(name))}"
         ) from error
+
+
+def _remedy(name: str) -> str:
+    """What to write instead of `name`, which is neither a network nor an address."""
+    parts = [part.strip() for part in name.split(",")]
+    with suppress(ValueError):
+        # More bits than those of the network are set in it, or several networks are written as one.
+        networks = [_without_host_bits(part) for part in parts]
+        alone = f", or {name.partition('/')[0]!r} for this address alone" if parts == [name] else ""
+        return f"{', '.join(map(repr, networks))}{alone}"
+    if name == "localhost":
+        return "'127.0.0.1' and '::1'"
+    if address := _parsed(name.strip()):
+        return f"the address without a port, {str(address)!r}"
+    return (
+        "the address of the proxy, such as '10.0.0.7', or its network, such as '172.16.0.0/12': names of hosts are not "
+        "looked up"
+    )
+
+
+def _without_host_bits(network: str) -> str:
+    """The network that `network` belongs to. Raises ValueError if it is neither a network nor an address."""
+    return str(ip_network(network, strict=False)) if "/" in network else str(ip_address(network))

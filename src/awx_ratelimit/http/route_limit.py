@@ -175,7 +175,7 @@ def limits_on(endpoint: Any) -> tuple[SetLimit, ...]:
 
 def _plan_of(limit: object) -> Plan:
     variable = f"the Request; see {page('route-limits', 'a-limit-that-depends-on-the-caller')}"
-    plan = plan_of_limit(limit, "limit", "limit", variable)
+    plan = plan_of_limit(limit, "limit", "limit", "@limit", variable)
     if plan.is_unlimited or plan.account is not None:
         raise InvalidLimit(f"limit: expected a plan with limits and without an account, got {limit!r}")
     return plan

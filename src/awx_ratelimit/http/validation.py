@@ -54,10 +54,20 @@ def checked_plans(plans: Any) -> PlanTable:
     """Return `plans`. Raises TypeError unless it is a PlanTable."""
     if isinstance(plans, PlanTable):
         return plans
-    write = _TABLES.get(type(plans).__name__, "PlanTable.default()")
+    write = f"plans={_TABLES.get(type(plans).__name__, 'PlanTable.default()')}"
     if isinstance(plans, FunctionType | MethodType):
-        write = f"{plans.__qualname__}()"
-    raise TypeError(f"plans: expected a PlanTable, got {type_name(plans)}; write plans={write}")
+        write = called_for_plans(plans)
+    raise TypeError(f"plans: expected a PlanTable, got {type_name(plans)}; write {write}")
+
+
+def called_for_plans(function: Any) -> str:
+    """What to write instead of a `function` as `plans`."""
+    name = getattr(function, "__qualname__", "function").rpartition("<locals>.")[2]
+    call = "function" if name == "<lambda>" else name
+    return (
+        f"plans={call}() if it returns the plans. For a plan that depends on the request, write identify=function: it "
+        "returns Caller(subject, plan)"
+    )
 
 
 def checked_rules(rules: Any) -> list[Rule]:

@@ -16,6 +16,9 @@ _VARIABLE = re.compile(
 )
 _ALL_THE_REST = re.compile(r"<path:\w+>|\{\w+:path\}|\{\w+:\.[*+]\}|\*\w+|\*\*|\(?(?:\?P<\w+>)?\.[*+]\)?|\{\*\w+\}")
 _REGULAR_EXPRESSION = re.compile(r"\\|\(\?|\[\^|\[[a-z0-9]-[a-z0-9]|\.[*+]|\^|\$$|\)[+*?]", re.IGNORECASE)
+_STAR_AT_END = re.compile(r"(?:^|/)\*\s*$")
+#: A prefix in the syntax of proxies, as in ``/static*``.
+_PREFIX = re.compile(r"([\w.-]+)\*")
 _METHOD = re.compile(r"\s*([A-Za-z]+)\s+(?=/|\w+://)")
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 
@@ -28,10 +31,13 @@ def path_error(path: object) -> str | None:
     if error is None:
         return None
     method, rest = _METHOD.match(path), _METHOD.sub("", path)
+    suggestions = _suggestions(rest)
     if method is not None:
-        return f"path: expected no method in it; write Rule({_suggestion(rest)!r}, methods=[{method[1].upper()!r}])"
-    suggestion = _suggestion(path)
-    return f"{error}; write {suggestion!r}" if next(_errors(suggestion), None) is None else error
+        rules = [f"Rule({suggestion!r}, methods=[{method[1].upper()!r}])" for suggestion in suggestions]
+        return f"path: expected no method in it; write {' or '.join(rules)}"
+    if next(_errors(suggestions[-1]), None) is not None:
+        return error
+    return f"{error}; write {' or '.join(map(repr, suggestions))}"
 
 
 def _errors(path: str) -> Iterator[str]:
@@ -55,6 +61,14 @@ def _is_variable(segment: str) -> bool:
     return bool(re.search(r"[{}*<>]", segment) or segment.startswith(":"))
 
 
+def _suggestions(path: str) -> list[str]:
+    """`path` in the syntax of rules. A ``*`` at its end means all the rest to some readers, one segment to others."""
+    suggestion = _suggestion(path)
+    if not _STAR_AT_END.search(path):
+        return [suggestion]
+    return [f"{suggestion.rpartition('/')[0]}/**", suggestion]
+
+
 def _suggestion(path: str) -> str:
     """`path` in the syntax of rules, as far as its meaning is clear."""
     text = re.sub(r"^\w+://[^/]*", "", path.strip()).removeprefix("^").removesuffix("$")
@@ -64,6 +78,8 @@ def _suggestion(path: str) -> str:
     segments = _split(f"/{text.lstrip('/')}")
     if _ALL_THE_REST.fullmatch(segments[-1]):
         segments[-1] = "**"
+    elif prefix := _PREFIX.fullmatch(segments[-1]):
+        segments[-1:] = [prefix[1], "**"]
     return "/".join(segment if segment == "**" else _segment(segment) for segment in segments)
 
 

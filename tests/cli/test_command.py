@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.cli.conftest import Run
 
 from awx_ratelimit.cli import main
 from awx_ratelimit.keys import KeyFormat
+from awx_ratelimit.runtime.compiled import IS_COMPILED
 
 KEY = KeyFormat().new().reveal()
 
@@ -20,11 +22,12 @@ COMMAND = Path(sys.executable).with_name("awx-ratelimit")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "Missing command."),
-        (("keys",), "Missing command."),
-        (("usage",), "Missing command."),
-        (("nothing",), "No such command 'nothing'."),
-        (("keys", "list"), "Missing option '--account'."),
+        ((), "Missing command. See `awx-ratelimit --help`"),
+        (("keys",), "Missing command. See `awx-ratelimit keys --help`"),
+        (("usage",), "Missing command. See `awx-ratelimit usage --help`"),
+        (("nothing",), "No such command 'nothing'. See `awx-ratelimit --help`"),
+        (("keys", "list", "--acount", "a"), "No such option: --acount"),
+        (("keys", "list"), "Missing option '--account'. See `awx-ratelimit keys list --help`"),
         (("keys", "list", "--account", "a"), "Missing option '--database'"),
         (("keys", "list", "--account", "a", "--database", "mysql://u:hidden@h/d"), "'mysql' is not supported"),
         (("keys", "list", "--account", "a", "--database", "postgresql://u:hidden@127.0.0.1:1/d"), "does not answer"),
@@ -48,6 +51,13 @@ def test_error(run: Run, arguments: tuple[str, ...], message: str) -> None:
     assert ran.err.count("\n") == 1, ran
     assert message in ran.err, ran.err
     assert "hidden" not in ran.err, ran.err
+
+
+def test_version(run: Run) -> None:
+    """The version is that of the installed distribution, with the form of the package."""
+    form = "compiled" if IS_COMPILED else "not compiled: pure Python"
+
+    assert run("--version") == (0, f"awx-ratelimit {version('awx-ratelimit')}, {form}\n", "")
 
 
 def test_link(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,14 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 import typer.main
 
 from awx_ratelimit.cli import account_commands, key_commands, metrics_commands, output, server_commands, usage_commands
 from awx_ratelimit.cli.explain_command import explain
+from awx_ratelimit.cli.installed import installed
 from awx_ratelimit.cli.loadtest_command import loadtest, loadtest_worker
 from awx_ratelimit.cli.scan_command import scan
 from awx_ratelimit.errors import AwxRateLimitError, InvalidKeyRequest
@@ -28,6 +29,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(installed())
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """The options of the command itself."""
+
+
 app.add_typer(key_commands.keys, name="keys")
 app.add_typer(account_commands.accounts, name="accounts")
 app.command()(scan)
@@ -57,7 +75,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except typer.Abort:
         return _INTERRUPTED
     except typer.TyperException as error:
-        return _failed(str(getattr(error, "format_message", error.__str__)()))
+        return _failed(_said_by(error))
     except (AwxRateLimitError, ImportError, OSError, ValueError) as error:
         # A wrong field needs no page: its error says what is allowed.
         code = "" if isinstance(error, InvalidKeyRequest) else getattr(error, "code", "")
@@ -69,6 +87,15 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _command() -> Any:
     """All commands. A program that runs many of them, such as a test, builds their parsers once."""
     return typer.main.get_command(app)
+
+
+def _said_by(error: typer.TyperException) -> str:
+    said = str(getattr(error, "format_message", error.__str__)())
+    context = getattr(error, "ctx", None)
+    # The message about a wrong value says what is allowed. One about a missing or an unknown name does not.
+    if context is None or type(error).__name__ == "BadParameter":
+        return said
+    return f"{said.removesuffix('.')}{'' if said.endswith('?') else '.'} See `{context.command_path} --help`"
 
 
 def _failed(message: str) -> int:

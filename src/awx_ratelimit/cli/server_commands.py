@@ -6,7 +6,6 @@ use the current user's own file on this host.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -15,13 +14,13 @@ from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output, plan_words
 from awx_ratelimit.cli.callers import StoreOfCallers, Subject, caller_of, named_subject
+from awx_ratelimit.cli.installed import installed
 from awx_ratelimit.cli.options import Json
 from awx_ratelimit.cli.plan_sources import plan_source
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, scoped_name
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable, StateDamaged
 from awx_ratelimit.limiter_sync import Limiter
-from awx_ratelimit.runtime.compiled import IS_COMPILED
 
 FOUND = 1
 
@@ -89,17 +88,12 @@ def doctor(url: BackendUrl = None, *, json: Json = False) -> int:
 
     A file that no app has created yet counts as a problem, because its name may be misspelled.
     """
-    findings = [_library(), *([] if url else [_NO_URL]), *examine(url or own_url())]
+    findings = [Finding("library", "ok", installed()), *([] if url else [_NO_URL]), *examine(url or own_url())]
     if json:
         output.print_json({"findings": [one._asdict() for one in findings]})
     else:
         output.print_table(("check", "result", "details", "fix"), findings)
     return FOUND if any(one.mark == "wrong" for one in findings) else 0
-
-
-def _library() -> Finding:
-    form = "compiled" if IS_COMPILED else "not compiled: pure Python"
-    return Finding("library", "ok", f"awx-ratelimit {version('awx-ratelimit')}, {form}")
 
 
 @contextmanager

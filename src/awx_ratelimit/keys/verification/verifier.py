@@ -105,13 +105,9 @@ class KeyVerifier(Reopenable):
         """Return the caller of a key that is cached and accepted, or None for any other. It never waits or raises."""
         if not SAME_PROCESS:
             renew_if_forked()
-        if len(key) > MAX_KEY_BYTES:
-            return None
-        known = self._known.get(self._digest(key), self._age_ms())
-        if known is None:
-            return None
+        known = self._known.get(self._digest(key), self._age_ms()) if len(key) <= MAX_KEY_BYTES else None
         now_ms = self._now_ms()
-        if now_ms >= known.valid_until_ms:
+        if known is None or now_ms >= known.valid_until_ms:
             return None
         caller = known.caller
         self._last_used.latest[known] = now_ms
@@ -218,10 +214,7 @@ class KeyVerifier(Reopenable):
         return self._known.get(digest, now_ms) or self._unknown.get(digest, now_ms)
 
     def _read(self, digest: bytes) -> KnownKey | UnknownKey:
-        """Look the digest up, and cache the result.
-
-        Not cached: what may be outdated, because something was expired meanwhile, and all of a closed verifier.
-        """
+        """Look the digest up. Cache the result unless something was expired meanwhile, or the verifier was closed."""
         if self._position is None:
             self.poll()
         generation, now_ms = self._generation, self._age_ms()

@@ -154,6 +154,19 @@ def _with_subdomains() -> Flask:
     return app
 
 
+class _Adapting(Flask):
+    """An app that routes by a header, as one with several tenants may."""
+
+    def create_url_adapter(self, request: Any) -> Any:
+        return super().create_url_adapter(request)
+
+
+def _with_own_adapter() -> Flask:
+    app = _Adapting("shop")
+    app.add_url_rule("/login", view_func=flask.limit("5/minute")(_never), methods=["POST"])
+    return app
+
+
 class _Broken(BaseConverter):
     def to_python(self, value: str) -> Any:
         raise LookupError(value)
@@ -171,6 +184,7 @@ def _with_broken_router() -> Flask:
     [
         (_hosted, "the app chooses routes by more than the path"),
         (_with_subdomains, "the app chooses routes by more than the path"),
+        (_with_own_adapter, "the app chooses routes by more than the path"),
         (_with_broken_router, "the router of the app raised a LookupError"),
     ],
 )

@@ -91,7 +91,8 @@ def _of_mounted(mount: Any, method: str, path: str) -> Iterable[SetLimit]:
 
 def _of_flask(app: Any, method: str, path: str) -> Iterator[SetLimit]:
     """Also for Quart, which has the same maps of URLs and views."""
-    if app.url_map.host_matching or app.subdomain_matching:
+    adapts_itself = type(app).create_url_adapter.__module__.partition(".")[0] not in ("flask", "quart")
+    if app.url_map.host_matching or app.subdomain_matching or adapts_itself:
         raise RoutesUnknown(_MORE_THAN_THE_PATH)
     try:
         endpoint, _ = app.url_map.bind("localhost").match(path, method=method)

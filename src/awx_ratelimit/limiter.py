@@ -240,11 +240,11 @@ class AsyncLimiter(AsyncUpkeep):
         if await self.backend.settle(decision, cost_by_measure(checked_cost(cost))):
             self.observers.report("settled", decision, cost)
 
-    async def reset(self, subject: str, *, scope: str | None = None) -> None:
+    async def reset(self, subject: str, *, scope: str | None = None) -> bool:
         """Clear the debts of `subject` in all its scopes, or in `scope`; its leases stay.
 
-        Raises TypeError and InvalidLimit as `acquire` does, and BackendUnavailable.
+        Returns whether it had records. Raises TypeError and InvalidLimit as `acquire` does, and BackendUnavailable.
         """
         check_subject(subject)
-        for each in scopes_to_reset(checked_scope(scope)):
-            await self.backend.reset(subject, each)
+        found = [await self.backend.reset(subject, each) for each in scopes_to_reset(checked_scope(scope))]
+        return any(found)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from io import StringIO
 from pathlib import Path
@@ -214,6 +215,47 @@ def test_show_of_a_stored_key(tmp_path: Path) -> None:
     assert replaced.splitlines()[1] == "concurrent: 5 of 5 left"
 
 
+@pytest.fixture
+def stored(tmp_path: Path) -> Iterator[tuple[dict[str, Any], KeyService]]:
+    """Settings with StoredKeys and limits in a file, and the service of their keys."""
+    store = KeyStore.open(f"{tmp_path}/keys.db")
+    service, verifier = KeyService(store), KeyVerifier(store)
+    service.accounts.create("acme", plan="p")
+    url = f"host://{tmp_path}/limits"
+    Limiter(open_backend(url)).close()
+    yield {"identify": StoredKeys(verifier), "plans": [PLAN], "backend": url}, service
+    verifier.close()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "key_unknown"), ("show", "key_unknown", "--plan", "p"), ("reset", "key_unknown")]
+)
+def test_unknown_stored_key(stored: tuple[dict[str, Any], KeyService], words: tuple[str, ...]) -> None:
+    """The ID of a key that the key store does not have is an error, not a caller on the default plan."""
+    with pytest.raises(CommandError, match=r"^no key of this store has the ID 'key_unknown'; look it up with: awx-"):
+        run(stored[0], *words)
+
+
+def test_reset_of_a_rotated_key(stored: tuple[dict[str, Any], KeyService]) -> None:
+    """A rotated key shares the usage of its family, and a key that uses nothing is no error."""
+    configured, service = stored
+    old = service.create("acme", "n").key.id
+    new = service.rotate("acme", old).key.id
+    with closing(Limiter(open_backend(configured["backend"]))) as limiter:
+        limiter.acquire(old, Plan.of("p", per_minute=60))
+
+    assert run(configured, "reset", new) == f"usage of {old} reset, which {new} shares\n"
+    for name in (old, "acme"):
+        assert run(configured, "reset", name) == f"nothing was reset, because nothing is counted for '{name}' now\n"
+
+
+def test_reset_of_nothing(backend: MemoryBackend) -> None:
+    """A reset of a subject for which nothing is counted is an error: its name may be misspelled."""
+    with pytest.raises(CommandError, match=r"^nothing was reset, because nothing is counted for 'user_9' now\. Either"):
+        run(settings(backend), "reset", "user_9")
+
+
 @pytest.mark.parametrize("plan", ["team", lambda user: f"team-{user.pk}"], ids=["named", "of a function"])
 def test_show_of_a_user(backend: MemoryBackend, plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It shows a user with the plan that DjangoUser gives."""
@@ -293,7 +335,7 @@ def test_show_of_nothing_used(backend: MemoryBackend) -> None:
     assert shown[2].startswith(
         "note: 'acct_acme' uses none of its limits now. Either it made no requests, everything has"
     )
-    assert "For an account, write: awx-ratelimit usage account ID. See docs/identify.md" in shown[2]
+    assert "For an account, write: awx-ratelimit usage account acct_acme. See docs/identify.md" in shown[2]
 
 
 @pytest.mark.parametrize("command", ["show", "reset"])

@@ -136,6 +136,43 @@ def test_unknown(run: Run, service: KeyService, database: str, url: str) -> None
     assert foreign.err.startswith("error: the account has no such key; list the account's keys")
 
 
+@pytest.mark.parametrize("command", ["usage", "reset"])
+@pytest.mark.parametrize("subject", ["key_unknown", "key_0123456789abcdef"])
+@pytest.mark.parametrize("account", [(), ("--account", "acme")], ids=["", "account"])
+def test_unknown_key(
+    run: Run, service: KeyService, database: str, url: str, command: str, subject: str, account: tuple[str, ...]
+) -> None:
+    """The ID of a key that the store does not have is an error, not a caller on the default plan."""
+    ran = run(command, subject, *(account if command == "usage" else ()), "--backend", url, "--database", database)
+
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == (
+        f"error: no key of this store has the ID '{subject}'; look it up with: awx-ratelimit keys find awx_...x4f2. "
+        "See docs/errors.md#api_key_not_found\n"
+    )
+
+
+def test_static_key_beside_a_store(run: Run, service: KeyService, database: str, url: str) -> None:
+    """The subject of a key in StaticKeys is no ID of a stored key."""
+    ran = run("usage", "key_be6f497413652675f18b0f100b5c2ae9", "--backend", url, "--database", database)
+
+    assert ran.status == 0
+
+
+def test_reset_of_a_known_caller(run: Run, service: KeyService, database: str, url: str) -> None:
+    """`reset` succeeds for a key or an account of the store for which nothing is counted, and says so."""
+    key = service.create("acme", "n").key.id
+    words = ("--backend", url, "--database", database)
+    known = [run("reset", name, *words) for name in (key, "acme")]
+    unknown = run("reset", "alice", *words)
+
+    assert [ran.status for ran in known] == [0, 0]
+    assert [ran.err for ran in known] == [
+        f"nothing was reset, because nothing is counted for '{name}' now\n" for name in (key, "acme")
+    ]
+    assert unknown.status == 1
+
+
 def test_shared_use(run: Run, service: KeyService, database: str, url: str, tmp_path: Path) -> None:
     """What the keys of the account share is counted at the account that the store names."""
     (tmp_path / "plans.toml").write_text(PLANS)
@@ -423,6 +460,37 @@ def test_other_verifier(run: Run, url: str, named: Named) -> None:
 
     assert (used.status, explained.status) == (0, 0)
     assert explained.json["caller"]["subject"] == "bob"
+
+
+def test_unknown_account_of_an_app(
+    run: Run, url: str, named: Named, app: str, service: KeyService, store: KeyStore
+) -> None:
+    """An account that neither StaticKeys nor the key store of an app has is an error."""
+    static = run("usage", "account", "acne", "--plans", app, "--backend", url)
+    verifier = KeyVerifier(store)
+    stored_app = named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=StoredKeys(verifier)))
+    of_account, of_subject = (
+        run("usage", *words, "--plans", stored_app, "--backend", url)
+        for words in (("account", "acne"), ("bob", "--account", "acne"))
+    )
+    verifier.close()
+
+    assert (static.status, of_account.status, of_subject.status) == (2, 2, 2)
+    assert static.err.startswith("error: account: no key of the app has the account 'acne'; name the account of a")
+    assert of_account.err == of_subject.err
+    assert of_account.err.startswith("error: account: there is no account 'acne'; list the accounts with: awx-ratelimi")
+
+
+def test_unknown_key_of_an_app(run: Run, url: str, named: Named, service: KeyService, store: KeyStore) -> None:
+    """The ID of a key that the store of an app does not have is an error."""
+    verifier = KeyVerifier(store)
+    app = named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=StoredKeys(verifier)))
+    used = run("usage", "key_unknown", "--plans", app, "--backend", url)
+    explained = [run("explain", "GET", "/", "--app", app, *words) for words in (("--subject", "key_unknown"),)]
+    verifier.close()
+
+    assert used.err.startswith("error: no key of this store has the ID 'key_unknown'")
+    assert [ran.err[:30] for ran in explained] == ["error: no key of this store ha"]
 
 
 def test_subject_named_like_an_account(run: Run, url: str, named: Named) -> None:

@@ -255,9 +255,36 @@ def test_reset_of_a_scope(run: Run, shared_plans: str, team_url: str) -> None:
     before = used()
     ran = run("reset", "acme", "--scope", "account", "--backend", team_url)
 
-    assert (other.status, ran.status) == (0, 0)
+    assert (other.status, ran.status) == (1, 0)
+    assert other.err == (
+        "nothing was reset, because nothing is counted for 'acme' in the scope 'login' now. "
+        "Either it made no requests, everything has refilled, or your app names it otherwise. "
+        "Without a scope, all its scopes are reset. "
+        "See docs/identify.md#the-name-of-a-subject\n"
+    )
     assert before == {"account.month": 12, "day": 7}
     assert used() == {"account.month": 0, "day": 7}
+
+
+@pytest.mark.parametrize(
+    ("subject", "hint"),
+    [
+        ("key_3", ""),
+        ("192.0.2.1", "For a client without a key, write: address:192.0.2.1. "),
+        ("address:2001:db8::7", "For a client without a key, write: address:2001:db8::/64. "),
+        ("address:2001:db8::/64", ""),
+    ],
+)
+def test_reset_of_nothing(run: Run, team_url: str, subject: str, hint: str) -> None:
+    """If nothing is counted for a subject, `reset` says so, and its exit status is 1: the name may be misspelled."""
+    ran = run("reset", subject, "--backend", team_url)
+
+    assert ran.status == 1
+    assert ran.err == (
+        f"nothing was reset, because nothing is counted for '{subject}' now. "
+        f"Either it made no requests, everything has refilled, or your app names it otherwise. "
+        f"{hint}See docs/identify.md#the-name-of-a-subject\n"
+    )
 
 
 def test_reset_of_a_wrong_scope(run: Run, team_url: str) -> None:

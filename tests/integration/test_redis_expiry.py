@@ -84,7 +84,7 @@ def test_empty_subject(server: Redis) -> None:
     before = server.client.dbsize()
 
     server.release(held)
-    server.codec.check_reset("t", run(server.client, server.codec.reset("t", (), NOW_MS)))
+    server.codec.reset_outcome("t", run(server.client, server.codec.reset("t", (), NOW_MS)))
 
     assert before == 2
     assert server.client.dbsize() == 0
@@ -94,7 +94,7 @@ def test_reset_keeps_leases(server: Redis) -> None:
     """A reset removes debts and keeps leases, and the key has an expiry."""
     server.acquire("s", STARTER, 60)
 
-    server.codec.check_reset("s", run(server.client, server.codec.reset("s", (), NOW_MS)))
+    server.codec.reset_outcome("s", run(server.client, server.codec.reset("s", (), NOW_MS)))
 
     after = server.peek("s", STARTER)
     assert [usage.remaining for usage in after.usages] == [60, 10_000, 4]

@@ -57,8 +57,12 @@ class Backend(Protocol):
         decision is settled once.
         """
 
-    def reset(self, subject: str, scope: str | None = None) -> None:
-        """Clear the debts of `subject` in `scope`, or in every scope; its leases stay. Raises BackendUnavailable."""
+    def reset(self, subject: str, scope: str | None = None) -> bool:
+        """Clear the debts of `subject` in `scope`, or in every scope; its leases stay. Raises BackendUnavailable.
+
+        Returns whether anything was recorded there: False for a subject that this backend has never seen, or has
+        forgotten since everything has refilled.
+        """
 
     def health(self) -> Mapping[str, Any]:
         """The status: ``state`` (``ok`` or what is wrong), ``backend``, and counters."""
@@ -88,7 +92,7 @@ class AsyncBackend(Protocol):
 
     async def settle(self, decision: Decision, actual: ActualCost) -> bool: ...
 
-    async def reset(self, subject: str, scope: str | None = None) -> None: ...
+    async def reset(self, subject: str, scope: str | None = None) -> bool: ...
 
     async def health(self) -> Mapping[str, Any]: ...
 

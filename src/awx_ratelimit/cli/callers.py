@@ -10,7 +10,7 @@ import typer
 
 from awx_ratelimit.cli import output
 from awx_ratelimit.cli.app_gates import ask
-from awx_ratelimit.cli.key_stores import existing_account, open_service
+from awx_ratelimit.cli.key_stores import open_service
 from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin, refuse_key_argument
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
@@ -18,7 +18,14 @@ from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import AwxRateLimitError, KeyNotFound, KeyRefused
 from awx_ratelimit.http.explain import AnyGate, request_to
 from awx_ratelimit.http.identity.static_keys import subject_of
-from awx_ratelimit.http.known_callers import known_account, known_caller, known_plans
+from awx_ratelimit.http.known_callers import (
+    is_stored,
+    known_account,
+    known_caller,
+    known_plans,
+    stored_account,
+    stored_caller,
+)
 
 StoreOfCallers = Annotated[
     str | None,
@@ -110,11 +117,18 @@ def account_of(
     found = None
     if database is not None:
         with open_service(database) as service:
-            stored = existing_account(service, account)
-        found = Caller(account, stored.plan, account, stored.current_overrides)
+            found = stored_account(service, account)
     elif gate is not None:
         found = known_account(gate.parts, account)
     return _with(found or Caller(account), account, plan, gate)
+
+
+def is_in_store(database: str | None, name: str) -> bool:
+    """Whether there is a key store `database` that has a key or an account `name`."""
+    if database is None:
+        return False
+    with open_service(database) as service:
+        return is_stored(service, name)
 
 
 def _with(found: Caller, account: str | None, plan: str | None, gate: AnyGate | None) -> Caller:
@@ -124,9 +138,7 @@ def _with(found: Caller, account: str | None, plan: str | None, gate: AnyGate | 
 
 def _in_store(database: str, subject: str, account: str | None) -> Caller | None:
     with open_service(database) as service:
-        if account is not None:
-            existing_account(service, account)
-        return service.operator.caller_of(subject, account)
+        return stored_caller(service, subject, account)
 
 
 def _caller_with_key(gate: AnyGate, key: str) -> Caller:

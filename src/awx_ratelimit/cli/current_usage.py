@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from shlex import quote
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,18 +14,12 @@ from awx_ratelimit.cli.server_commands import Backend, limiter_at
 from awx_ratelimit.core import durations
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget, own_account
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import REQUESTS
-from awx_ratelimit.core.usage import Usage, are_full
+from awx_ratelimit.core.usage import Usage
+from awx_ratelimit.http.subject_usage import account_usages, current_usages, note_if_unused, note_if_unused_account
 from awx_ratelimit.keys.validation import refuse_key
 from awx_ratelimit.runtime.documentation import page
 
-#: A peek for no requests refuses nothing: a command only looks.
-_NO_REQUESTS: Final = {REQUESTS: 0}
 _COLUMNS: Final = ("limit", "of", "counts", "used", "remaining", "capacity", "full again in")
-_UNUSED: Final = (
-    "note: {who} uses none of its limits now. Either {made} no requests, everything has refilled, or your app names it "
-    "otherwise. For {other}, write: awx-ratelimit usage {command}. See {page}"
-)
 
 
 def _no_key(account: str | None) -> str | None:
@@ -94,11 +87,8 @@ def subject_usage(subject: Subject, options: SubjectOptions) -> None:
     has_shared = (account is not None and shares) or options.no_account
     shared = [_account_budget(account, caller.subject, plan)] if has_shared else []
     with limiter_at(options.backend) as limiter:
-        usages = limiter.peek(caller.subject, plan, _NO_REQUESTS, also=shared).usages
-    if are_full(one for one in usages if one.scope is None):
-        link = page("identify", "the-name-of-a-subject")
-        who, other = f"{caller.subject!r}", f"account {quote(caller.subject)}"
-        output.say(_UNUSED.format(who=who, made="it made", other="an account", command=other, page=link))
+        usages = current_usages(limiter, caller.subject, plan, shared)
+    output.say_all(note_if_unused(caller.subject, usages))
     pairs = sorted(_with_measures(usages, [plan, *(budget.plan for budget in shared)]), key=_is_own)
     whose = {"subject": caller.subject} | ({} if account is None else {"account": account})
     _print(whose, pairs, json=options.json)
@@ -114,19 +104,16 @@ def account_usage(account: AccountId, options: AccountOptions) -> None:
     table, gate = plan_source(options.plans)
     plan = table.resolve(account_of(account, options.plan, database=options.database, gate=gate))
     _note_built_in_plans(options)
-    link = page("organisations", "in-an-app")
     if plan.account is None:
         output.say(
             f"note: the keys of {account!r} share no limits, because the plan {plan.name!r} has no table `account`. "
-            f"For what one key uses, write: awx-ratelimit usage ID. See {link}"
+            f"For what one key uses, write: awx-ratelimit usage ID. See {page('organisations', 'in-an-app')}"
         )
         _print({"account": account}, [], json=options.json)
         return
     with limiter_at(options.backend) as limiter:
-        usages = limiter.peek(account, plan.account, _NO_REQUESTS, scope=ACCOUNT_SCOPE).usages
-    if are_full(usages):
-        who, made = f"the account {account!r}", "its keys made"
-        output.say(_UNUSED.format(who=who, made=made, other="a subject", command=quote(account), page=link))
+        usages = account_usages(limiter, account, plan.account)
+    output.say_all(note_if_unused_account(account, usages))
     _print({"account": account}, _with_measures(usages, [plan.account]), json=options.json)
 
 

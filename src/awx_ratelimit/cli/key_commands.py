@@ -26,6 +26,7 @@ from awx_ratelimit.cli.key_stores import (
 )
 from awx_ratelimit.cli.options import Json
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest, KeyNotFound
+from awx_ratelimit.http.known_callers import no_such_key
 from awx_ratelimit.keys import Account, ApiKey, CreatedKey
 from awx_ratelimit.keys.format import is_key_id
 from awx_ratelimit.keys.json_fields import account_fields
@@ -191,8 +192,7 @@ def _owner_of(service: "KeyService", key_id: str, account: str | None) -> Iterat
 def _found_owner(service: "KeyService", key_id: str) -> str:
     for found in service.operator.keys.shown_as(key_id) if is_key_id(key_id) else ():
         return found.key.account_id
-    remedy = "look it up with: awx-ratelimit keys find awx_...x4f2"
-    raise KeyNotFound(f"no key of this store has the ID {key_id!r}", remedy=remedy)
+    raise no_such_key(key_id)
 
 
 def _missing_key(service: "KeyService", account: str, key_id: str) -> str:

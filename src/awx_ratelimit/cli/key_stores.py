@@ -15,6 +15,7 @@ from awx_ratelimit.cli.plan_sources import plan_source
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
+from awx_ratelimit.http.known_callers import no_such_account
 from awx_ratelimit.keys import Account, KeyFormat
 from awx_ratelimit.runtime.documentation import page
 
@@ -90,12 +91,6 @@ def existing_account(service: "KeyService", account: str) -> Account:
         return service.accounts.get(account)
     except AccountNotFound as error:
         raise no_such_account(account) from error
-
-
-def no_such_account(account: str) -> AccountNotFound:
-    """The error for an account that the key store does not have."""
-    remedy = "list the accounts with: awx-ratelimit accounts list"
-    return AccountNotFound(f"there is no account {account!r}", remedy=remedy, field="account")
 
 
 def parsed_overrides(overrides: str) -> Any:

@@ -100,6 +100,12 @@ def say(text: str) -> None:
     print(line(text), file=sys.stderr)  # noqa: T201  # a command prints
 
 
+def say_all(texts: Iterable[str]) -> None:
+    """Print messages to stderr."""
+    for text in texts:
+        say(text)
+
+
 def line(text: str) -> str:
     """`text` as one line without control sequences, in the encoding of the output."""
     finder = _finder.get()

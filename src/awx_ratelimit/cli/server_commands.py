@@ -13,13 +13,14 @@ import typer
 from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output, plan_words
-from awx_ratelimit.cli.callers import StoreOfCallers, Subject, caller_of, named_subject
+from awx_ratelimit.cli.callers import StoreOfCallers, Subject, caller_of, is_in_store, named_subject
 from awx_ratelimit.cli.installed import installed
 from awx_ratelimit.cli.options import Json
 from awx_ratelimit.cli.plan_sources import plan_source
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, scoped_name
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable, StateDamaged
+from awx_ratelimit.http.subject_usage import nothing_to_reset, usage_reset
 from awx_ratelimit.limiter_sync import Limiter
 
 FOUND = 1
@@ -70,8 +71,11 @@ def check(file: PlanTableName, *, json: Json = False) -> None:
     output.print_table(("plan", "limit", "allows"), rows)
 
 
-def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None, database: StoreOfCallers = None) -> None:
+def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None, database: StoreOfCallers = None) -> int:
     """Reset the usage of a subject, in all its scopes or in one. Requests in flight stay counted.
+
+    If nothing is counted for the subject, a line on stderr says so, and the exit status is 1: its name may be wrong.
+    With a --database that has the key or the account, the exit status is 0 all the same.
 
     To reset what all keys of an account share, pass the account as the subject, with --scope account. With --database,
     the subject may be the ID of a key: a rotated key and its successors share their usage.
@@ -79,8 +83,13 @@ def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None, dat
     subject = named_subject(subject, database)
     counted = caller_of(subject, database=database).subject
     with limiter_at(backend) as limiter:
-        limiter.reset(counted, scope=scope)
-    output.say("usage reset" if counted == subject else f"usage of {counted} reset, which {subject} shares")
+        found = limiter.reset(counted, scope=scope)
+    if found:
+        output.say(usage_reset(subject, counted))
+        return 0
+    is_known = is_in_store(database, subject)
+    output.say(nothing_to_reset(counted, scope, is_known=is_known))
+    return 0 if is_known else FOUND
 
 
 def doctor(url: BackendUrl = None, *, json: Json = False) -> int:

@@ -16,7 +16,6 @@ from awx_ratelimit.cli.key_stores import (
     Database,
     OneAccountId,
     existing_account,
-    no_such_account,
     note_unrecorded,
     open_service,
     open_store,
@@ -24,6 +23,7 @@ from awx_ratelimit.cli.key_stores import (
 from awx_ratelimit.cli.moments import From, Since, To
 from awx_ratelimit.cli.options import Json
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
+from awx_ratelimit.http.known_callers import no_such_account
 from awx_ratelimit.runtime.clock import rfc3339
 
 _SUBJECT: Final = "subject"

@@ -30,6 +30,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 #: NAT64 (RFC 6052): a gateway writes the IPv4 address of a host into the last 32 bits.
 _NAT64 = IPv6Network("64:ff9b::/96")
 _MAX_HOPS = 32
+_IPV6_PREFIX = 64
 _MAX_ADDRESS_LENGTH = 64
 _Address = IPv4Address | IPv6Address
 
@@ -42,7 +43,9 @@ class ClientAddresses:
     else.
     """
 
-    def __init__(self, trusted_proxies: Iterable[str] = (), header: str = FORWARDED_FOR, ipv6_prefix: int = 64) -> None:
+    def __init__(
+        self, trusted_proxies: Iterable[str] = (), header: str = FORWARDED_FOR, ipv6_prefix: int = _IPV6_PREFIX
+    ) -> None:
         if isinstance(trusted_proxies, str) or not isinstance(trusted_proxies, Iterable):
             raise InvalidLimit(
                 f"trusted_proxies: expected a list such as ['10.0.0.0/8'], got {describe(trusted_proxies)}"
@@ -67,10 +70,7 @@ class ClientAddresses:
 
         One client usually owns a whole /64.
         """
-        address = self._client(request)
-        if isinstance(address, IPv6Address):
-            return f"{ADDRESS_PREFIX}{IPv6Network((address, self._ipv6_prefix), strict=False)}"
-        return f"{ADDRESS_PREFIX}{address or UNIX}"
+        return _subject(self._client(request), self._ipv6_prefix)
 
     def warn_of_refusal(self, request: Request) -> None:
         """The limit of this request's address refused it: log a warning if the address may be a proxy's."""
@@ -113,6 +113,21 @@ def is_address(text: object) -> bool:
 
 def _name(peer: _Address | None) -> str:
     return UNIX if peer is None else str(peer)
+
+
+def subject_of_address(text: str) -> str:
+    """The subject of the client with the address `text`, unless its app counts IPv6 by another network than a /64.
+
+    Empty for a text that is no address. `text` may begin with ``address:``.
+    """
+    address = _parsed(text.removeprefix(ADDRESS_PREFIX))
+    return "" if address is None else _subject(address, _IPV6_PREFIX)
+
+
+def _subject(address: _Address | None, ipv6_prefix: int) -> str:
+    if isinstance(address, IPv6Address):
+        return f"{ADDRESS_PREFIX}{IPv6Network((address, ipv6_prefix), strict=False)}"
+    return f"{ADDRESS_PREFIX}{address or UNIX}"
 
 
 def _parsed(text: str) -> _Address | None:

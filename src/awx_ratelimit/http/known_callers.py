@@ -4,14 +4,15 @@ A name is a subject or an account. The callers of an identifier of the app's own
 it is one that `NamesCallers`.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Optional
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.errors import AccountNotFound
+from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest, KeyNotFound
 from awx_ratelimit.http.client_address import ADDRESS_PREFIX
 from awx_ratelimit.http.explaining import GateParts
 from awx_ratelimit.http.identity.client_address import ClientAddress
@@ -20,6 +21,9 @@ from awx_ratelimit.http.identity.stored_keys import StoredKeys
 
 if TYPE_CHECKING:
     from awx_ratelimit.keys import KeyService, KeyStore
+
+#: What nobody writes but for the ID of a key. StaticKeys names its keys by 32 digits of their digests.
+_may_be_key_id = re.compile(r"key_(?![0-9a-f]{32}\Z).*", re.DOTALL).fullmatch
 
 
 class NamesCallers(ABC):
@@ -37,21 +41,23 @@ def known_caller(
 
     It is one of the key store, one of StaticKeys, or a client by its address. Any other subject of `account` has the
     plan of that account. `has_plan`: another plan replaces that of the caller. Raises ValueError if code of the app
-    fails that has to find the plan.
+    fails that has to find the plan, and what `stored_caller` raises.
     """
     identify, anonymous = parts.identify, parts.anonymous
     if isinstance(identify, ClientAddress):
         return Caller(subject, identify.plan)
     if isinstance(identify, NamesCallers):
         return None if has_plan else _named_by(parts, identify, subject)
-    if found := _stored_caller(parts, subject, account):
-        return found
+    # With a plan, the account need not exist.
+    with suppress(AccountNotFound) if has_plan else nullcontext():
+        if (keys := key_service_of(parts)) and (found := stored_caller(keys, subject, account)):
+            return found
     for caller in _static_callers(parts):
         if caller.subject == subject and account in (None, caller.account):
             return caller
     if anonymous is not None and subject.startswith(ADDRESS_PREFIX):
         return Caller(subject, anonymous)
-    of_account = None if account is None else known_account(parts, account)
+    of_account = None if account is None else _static_account(parts, account)
     return None if of_account is None else Caller(subject, of_account.plan, account)
 
 
@@ -70,13 +76,68 @@ def _named_by(parts: GateParts, identify: NamesCallers, subject: str) -> Caller 
 
 
 def known_account(parts: GateParts, account: str) -> Caller | None:
-    """The account itself, with the plan and the overrides that its keys have; None if the gate does not know it."""
+    """The account itself, with the plan and the overrides that its keys have; None if only code of the app may know it.
+
+    Raises AccountNotFound for one that the key store, or StaticKeys, does not have.
+    """
     if keys := key_service_of(parts):
-        with suppress(AccountNotFound):
-            found = keys.accounts.get(account)
-            return Caller(account, found.plan, account, found.current_overrides)
-    plans = (caller.plan for caller in _static_callers(parts) if caller.account == account)
-    return next((Caller(account, plan, account) for plan in plans), None)
+        return stored_account(keys, account)
+    found = _static_account(parts, account)
+    if found is None and type(parts.identify) is StaticKeys:
+        remedy = "name the account of a Caller in its keys"
+        raise AccountNotFound(f"no key of the app has the account {account!r}", remedy=remedy, field="account")
+    return found
+
+
+def knows(parts: GateParts, name: str) -> bool:
+    """Whether the key store or StaticKeys has a caller or an account `name`. Others may still exist."""
+    keys = key_service_of(parts)
+    if keys is not None and is_stored(keys, name):
+        return True
+    return any(name in (caller.subject, caller.account) for caller in _static_callers(parts))
+
+
+def is_stored(keys: "KeyService", name: str) -> bool:
+    """Whether the key store has a key or an account `name`."""
+    if keys.operator.caller_of(name) is not None:
+        return True
+    with suppress(AccountNotFound, InvalidKeyRequest):
+        keys.accounts.get(name)
+        return True
+    return False
+
+
+def stored_caller(keys: "KeyService", subject: str, account: str | None = None) -> Caller | None:
+    """The caller `subject`, of `account` if one is given; None for a subject that is no key, without an account.
+
+    Raises AccountNotFound, and KeyNotFound for the ID of a key that the store or the account does not have.
+    """
+    if account is not None:
+        stored_account(keys, account)
+    if _may_be_key_id(subject) and keys.operator.caller_of(subject) is None:
+        raise no_such_key(subject)
+    return keys.operator.caller_of(subject, account)
+
+
+def stored_account(keys: "KeyService", account: str) -> Caller:
+    """The account itself. Raises AccountNotFound."""
+    try:
+        found = keys.accounts.get(account)
+    except AccountNotFound as error:
+        raise no_such_account(account) from error
+    return Caller(account, found.plan, account, found.current_overrides)
+
+
+def no_such_account(account: str) -> AccountNotFound:
+    """The error for an account that the key store does not have."""
+    remedy = "list the accounts with: awx-ratelimit accounts list"
+    return AccountNotFound(f"there is no account {account!r}", remedy=remedy, field="account")
+
+
+def no_such_key(key_id: str) -> KeyNotFound:
+    """The error for the ID of a key that the key store does not have."""
+    remedy = "look it up with: awx-ratelimit keys find awx_...x4f2"
+    return KeyNotFound(f"no key of this store has the ID {key_id!r}", remedy=remedy)
 
 
 def known_plans(parts: GateParts) -> Mapping[str, Plan]:
@@ -111,14 +172,9 @@ def _key_store_of(parts: GateParts) -> Optional["KeyStore"]:
     return store if isinstance(store, KeyStore) else None
 
 
-def _stored_caller(parts: GateParts, subject: str, account: str | None) -> Caller | None:
-    keys = key_service_of(parts)
-    if keys is None:
-        return None
-    # An app may have callers besides those of its keys.
-    with suppress(AccountNotFound):
-        return keys.operator.caller_of(subject, account)
-    return None
+def _static_account(parts: GateParts, account: str) -> Caller | None:
+    plans = (caller.plan for caller in _static_callers(parts) if caller.account == account)
+    return next((Caller(account, plan, account) for plan in plans), None)
 
 
 def _static_callers(parts: GateParts) -> tuple[Caller, ...]:

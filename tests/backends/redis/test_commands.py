@@ -210,11 +210,12 @@ def test_a_foreign_value_fails_one_claim(codec: Codec, code: int, words: str) ->
 
 
 def test_a_failed_reset_raises(codec: Codec) -> None:
-    """A code below 0 raises BackendUnavailable; 0 means success."""
-    codec.check_reset("s", 0)
+    """A code below 0 raises BackendUnavailable; others say whether there was a record."""
+    assert codec.reset_outcome("s", 0) is False
+    assert codec.reset_outcome("s", 1) is True
 
     with pytest.raises(BackendUnavailable, match="corrupt"):
-        codec.check_reset("s", -3)
+        codec.reset_outcome("s", -3)
 
 
 def test_renewals_are_matched_to_leases(codec: Codec) -> None:

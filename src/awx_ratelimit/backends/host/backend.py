@@ -211,14 +211,14 @@ class HostBackend(Reopenable):
         records = [record for record, _, _ in charged]
         return self._session.run_jointly(records, self._joint.settle, decision, actual, charged)  # type: ignore[no-any-return]
 
-    def reset(self, subject: str, scope: str | None = None) -> None:
+    def reset(self, subject: str, scope: str | None = None) -> bool:
         """See Backend. Without a `scope` it also clears the buckets without one."""
         subject = checked_subject(subject)
         renew_if_forked()
         if scope is None:
-            self._session.run(subject, lambda ledger: ledger.table.clear_subject(ledger, self._now_ms()))
-        else:
-            self._session.run(ScopedSubject(subject, scope), lambda ledger: ledger.table.clear(ledger, self._now_ms()))
+            return bool(self._session.run(subject, lambda ledger: ledger.table.clear_subject(ledger, self._now_ms())))
+        record = ScopedSubject(subject, scope)
+        return bool(self._session.run(record, lambda ledger: ledger.table.clear(ledger, self._now_ms())))
 
     def health(self) -> Mapping[str, Any]:
         """See Backend. Also the leases that this process holds, and the size of the file."""

@@ -119,8 +119,8 @@ class Table:
                 self._index.free(cell)
         ledger.cell_at, ledger.cached_cell = 0, None
 
-    def clear_subject(self, ledger: HostLedger, now_ms: int) -> None:
-        """Clear the debts of the subject of `ledger` in all its scopes; leases stay."""
+    def clear_subject(self, ledger: HostLedger, now_ms: int) -> bool:
+        """Clear the debts of the subject of `ledger` in all its scopes; leases stay. Returns whether it had any."""
         found: dict[bytes, list[Cell]] = {}
         subject_digest = ledger.digest[:SUBJECT_DIGEST_BYTES]
         for size_class in reversed(range(len(SIZE_CLASSES))):
@@ -131,6 +131,7 @@ class Table:
             for leftover in cells[:-1]:
                 self._index.free(leftover)
             self._clear(cells[-1], now_ms)
+        return bool(found)
 
     def _clear(self, cell: Cell, now_ms: int) -> None:
         """Clear the debts of the record in `cell`. Nobody may know its scope any more."""
@@ -144,15 +145,17 @@ class Table:
         else:
             self._index.free(cell)
 
-    def clear(self, ledger: HostLedger, now_ms: int) -> None:
-        """Clear the debts of a record; leases stay."""
-        if self.read(ledger):
-            ledger.cached_cell = None
-            ledger.forget()
-            if self.leases.held(ledger, 0, now_ms):
-                self.write(ledger, now_ms)
-            else:
-                self.delete(ledger)
+    def clear(self, ledger: HostLedger, now_ms: int) -> bool:
+        """Clear the debts of a record; leases stay. Returns whether the file had it."""
+        if not self.read(ledger):
+            return False
+        ledger.cached_cell = None
+        ledger.forget()
+        if self.leases.held(ledger, 0, now_ms):
+            self.write(ledger, now_ms)
+        else:
+            self.delete(ledger)
+        return True
 
     def sweep(self, shard: Shard, now_ms: int) -> None:
         """Check the next few cells of the shard, and free those of records that owe nothing and hold nothing."""

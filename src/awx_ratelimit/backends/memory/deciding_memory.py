@@ -155,11 +155,13 @@ class DecidingMemory(JointMemory):
                 if measured:
                     self._unmeasured |= self._hold_times.measure(decision, lease_id, self._now_ms)
 
-    def reset(self, subject: Any, scope: Any = None) -> None:
+    def reset(self, subject: Any, scope: Any = None) -> bool:
         """See Backend. Without a `scope` it also clears the buckets without one."""
         subject = checked_subject(subject)
         renew_if_forked()
+        found = False
         for record in self._records_of(subject) if scope is None else [ScopedSubject(subject, scope)]:
             shard = self._shards[hash(record) & _MASK]
             with shard.lock:
-                shard.forget(record)
+                found |= shard.forget(record)
+        return found

@@ -100,14 +100,16 @@ class Shard:
         packed = self.packed.pop(subject, None)
         return None if packed is None else SubjectState.of(packed, self._owner)
 
-    def forget(self, subject: Record) -> None:
-        """Clear the debts of `subject`; its leases stay."""
-        self.packed.pop(subject, None)
+    def forget(self, subject: Record) -> bool:
+        """Clear the debts of `subject`; its leases stay. Returns whether it was known."""
+        was_packed = self.packed.pop(subject, None) is not None
         state = self.states.get(subject)
-        if state is not None:
-            state.forget()
-            if not state.leases:
-                del self.states[subject]
+        if state is None:
+            return was_packed
+        state.forget()
+        if not state.leases:
+            del self.states[subject]
+        return True
 
     def after_fork(self) -> None:
         """In a child process: use a new lock, because the parent's may be locked, and drop the parent's leases."""

@@ -226,7 +226,7 @@ class Codec:
         return Call(statement(self.place, RESET), (self.key(subject), None))
 
     @staticmethod
-    def missing_scopes(subject: str, reply: Any) -> list[bytes]:
-        """None: `reset` clears all scopes."""
-        del subject, reply
-        return []
+    def reset_outcome(subject: str, reply: Sequence[int]) -> bool:
+        """Whether `reset`, which clears all scopes, found a record."""
+        del subject
+        return any(reply)

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import count
 from struct import Struct
-from typing import Any
 
 from awx_ratelimit.backends.redis.damage import damaged
 from awx_ratelimit.backends.redis.joint_codec import OWNER_BYTES, JointCodec, scope_bytes
@@ -230,14 +229,10 @@ class Codec:
         keys = [self.keys.index(subject), key, *(b"%b:%b" % (key, scope) for scope in scopes)]
         return Call(RESET, keys, [_RESET.pack(encode_time(now_ms), self._owner, True), *scopes])
 
-    def missing_scopes(self, subject: str, reply: Any) -> list[bytes]:
-        """The scopes that `reset` must name too; none if it is done. Raises BackendUnavailable."""
+    def reset_outcome(self, subject: str, reply: bytes | int) -> list[bytes] | bool:
+        """The scopes that `reset` must name too; once it is done, if it found a record. Raises BackendUnavailable."""
         if isinstance(reply, bytes):
             return [scope for scope in reply.split(b",") if scope]
-        self.check_reset(subject, reply)
-        return []
-
-    def check_reset(self, subject: str, reply: int) -> None:
-        """Raise BackendUnavailable unless the reset of `subject` succeeded."""
         if reply < 0:
             raise damaged(self.key(subject), reply)
+        return reply > 0

@@ -104,8 +104,8 @@ class Codec(Protocol):
     def reset(self, subject: str, scopes: Sequence[bytes] = (), now_ms: int | None = None) -> Call:
         """Clear the debts of `subject` without a scope and in these `scopes`, but never its leases."""
 
-    def missing_scopes(self, subject: str, reply: Any) -> list[bytes]:
-        """The scopes that `reset` must name too; none if it is done. Raises BackendUnavailable."""
+    def reset_outcome(self, subject: str, reply: Any) -> list[bytes] | bool:
+        """The scopes that `reset` must name too; once it is done, if it found a record. Raises BackendUnavailable."""
 
 
 class JointCodec(Protocol):

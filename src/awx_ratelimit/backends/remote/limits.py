@@ -114,16 +114,18 @@ class AsyncRemoteLimits:
         renew_if_forked()
         self._maintenance.settle_late(decision, actual)
 
-    async def reset(self, subject: str, scope: str | None = None) -> None:
+    async def reset(self, subject: str, scope: str | None = None) -> bool:
         subject = checked_subject(subject)
         renew_if_forked()
         scopes: list[bytes] = []
         # A scope that is used for the first time meanwhile is reset by the next try.
         for _ in range(MAX_RESETS):
             call = self._session.reset_call(subject, scope, scopes)
-            scopes = self._session.missing_scopes(subject, await self._channels.call(subject, call))
-            if not scopes:
-                break
+            outcome = self._session.reset_outcome(subject, await self._channels.call(subject, call))
+            if isinstance(outcome, bool):
+                return outcome
+            scopes = outcome
+        return True
 
     async def renew_leases(self) -> None:
         """Renew every open lease now. Raises BackendUnavailable."""

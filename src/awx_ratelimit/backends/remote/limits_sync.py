@@ -110,16 +110,18 @@ class RemoteLimits:
         renew_if_forked()
         self._maintenance.settle_late(decision, actual)
 
-    def reset(self, subject: str, scope: str | None = None) -> None:
+    def reset(self, subject: str, scope: str | None = None) -> bool:
         subject = checked_subject(subject)
         renew_if_forked()
         scopes: list[bytes] = []
         # A scope that is used for the first time meanwhile is reset by the next try.
         for _ in range(MAX_RESETS):
             call = self._session.reset_call(subject, scope, scopes)
-            scopes = self._session.missing_scopes(subject, self._channels.call(subject, call))
-            if not scopes:
-                break
+            outcome = self._session.reset_outcome(subject, self._channels.call(subject, call))
+            if isinstance(outcome, bool):
+                return outcome
+            scopes = outcome
+        return True
 
     def renew_leases(self) -> None:
         """Renew every open lease now. Raises BackendUnavailable."""

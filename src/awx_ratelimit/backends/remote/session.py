@@ -207,9 +207,9 @@ class Session:
             return self.codec.reset_scope(ScopedSubject(subject, scope), self.call_time_ms())
         return self.codec.reset(subject, scopes, self.call_time_ms())
 
-    def missing_scopes(self, subject: str, reply: Reply) -> list[bytes]:
-        """The scopes that a reset must name too; none if it is done. Raises BackendUnavailable."""
-        return self.codec.missing_scopes(subject, raise_error(reply))
+    def reset_outcome(self, subject: str, reply: Reply) -> list[bytes] | bool:
+        """The scopes that a reset must name too; once it is done, if it found a record. Raises BackendUnavailable."""
+        return self.codec.reset_outcome(subject, raise_error(reply))
 
     def health_calls(self) -> list[tuple[str, Call]]:
         """Subjects and calls that test everything that a decision needs, on every server, and leave nothing behind."""

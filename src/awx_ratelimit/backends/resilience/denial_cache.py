@@ -88,11 +88,12 @@ class AsyncDenialCacheBackend(AsyncWrapper):
         self._denials.remove_charged(decision)
         return self.backend.settle_soon(decision, actual, failed) if isinstance(self.backend, SettlesSoon) else None
 
-    async def reset(self, subject: str, scope: str | None = None) -> None:
+    async def reset(self, subject: str, scope: str | None = None) -> bool:
         subject = checked_subject(subject)
         self._denials.remove_subject(subject)
-        await self.backend.reset(subject, scope)
+        found: bool = await self.backend.reset(subject, scope)
         self._denials.remove_subject(subject)
+        return found
 
 
 class _Entry(NamedTuple):

@@ -77,8 +77,9 @@ class DenialCacheBackend(Wrapper):
         self._denials.remove_charged(decision)
         return self.backend.settle_soon(decision, actual, failed) if isinstance(self.backend, SettlesSoon) else None
 
-    def reset(self, subject: str, scope: str | None = None) -> None:
+    def reset(self, subject: str, scope: str | None = None) -> bool:
         subject = checked_subject(subject)
         self._denials.remove_subject(subject)
-        self.backend.reset(subject, scope)
+        found: bool = self.backend.reset(subject, scope)
         self._denials.remove_subject(subject)
+        return found

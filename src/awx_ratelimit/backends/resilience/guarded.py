@@ -152,11 +152,11 @@ class AsyncGuardedBackend(AsyncWrapper):
 
         return self.backend.settle_soon(decision, actual, settle_late)
 
-    async def reset(self, subject: str, scope: str | None = None) -> None:
+    async def reset(self, subject: str, scope: str | None = None) -> bool:
         """See Backend. Also clears what was decided locally."""
         subject = checked_subject(subject)
-        self._fallback.reconciliation.reset(subject, scope)
-        await self.backend.reset(subject, scope)
+        found = self._fallback.reconciliation.reset(subject, scope)
+        return await self.backend.reset(subject, scope) or found
 
     async def close(self) -> None:
         """See Backend. Settlements that an outage has kept from the backend are lost; they are logged and counted."""

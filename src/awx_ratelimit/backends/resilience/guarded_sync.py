@@ -143,11 +143,11 @@ class GuardedBackend(Wrapper):
 
         return self.backend.settle_soon(decision, actual, settle_late)
 
-    def reset(self, subject: str, scope: str | None = None) -> None:
+    def reset(self, subject: str, scope: str | None = None) -> bool:
         """See Backend. Also clears what was decided locally."""
         subject = checked_subject(subject)
-        self._fallback.reconciliation.reset(subject, scope)
-        self.backend.reset(subject, scope)
+        found = self._fallback.reconciliation.reset(subject, scope)
+        return self.backend.reset(subject, scope) or found
 
     def close(self) -> None:
         """See Backend. Settlements that an outage has kept from the backend are lost; they are logged and counted."""

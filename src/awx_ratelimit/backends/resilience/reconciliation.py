@@ -124,12 +124,13 @@ class Reconciliation:
         leases = [self._entered.pop((decision.lease_id, record), None) for record, _ in _slots(decision)]
         return [lease for lease in leases if lease is not None]
 
-    def reset(self, subject: str, scope: str | None) -> None:
-        """Clear the local debts of `subject` in one scope, or in all."""
-        self._local.reset(subject, scope)
+    def reset(self, subject: str, scope: str | None) -> bool:
+        """Clear the local debts of `subject` in one scope, or in all. Returns whether there were any."""
+        found = self._local.reset(subject, scope)
         for record in self._reported.copy() if scope is None else [ScopedSubject(subject, scope)]:
             if subject_of(record) == subject:
                 self._reported.pop(record, None)
+        return found
 
     @property
     def is_pending(self) -> bool:

@@ -127,6 +127,16 @@ class JointClaimLaws(BackendUnderTest):
         assert left == ([10, 10, 10] if scope is None else [7, 10, 7])
         assert (await limiter.peek("t", MINUTE_10, scope="login")).usages[0].remaining == 7
 
+    @pytest.mark.parametrize("scope", [None, "login"])
+    async def test_law_14_reset_says_what_it_found(self, limiter: AsyncLimiter, scope: str | None) -> None:
+        """A reset returns whether anything was recorded for the subject in the scope, or in any."""
+        await limiter.acquire("s", MINUTE_10, 3, scope="login")
+
+        assert await limiter.reset("S", scope=scope) is False
+        assert await limiter.reset("s", scope="export") is False
+        assert await limiter.reset("s", scope=scope) is True
+        assert await limiter.reset("s", scope=scope) is False
+
     @pytest.mark.parametrize(
         "subject", ["s", "login", "s\x00login", "login.s", "s.login", "login:s", "s:login", "{s}login"]
     )

@@ -68,6 +68,7 @@ $$;
 CREATE OR REPLACE FUNCTION @reset_1(key bytea, key_scope text) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
   s @records;
+  found_records bigint := 0;
 BEGIN
   FOR s IN
     SELECT * FROM @records AS x WHERE x.subject = key AND (key_scope IS NULL OR x.scope = key_scope)
@@ -79,7 +80,8 @@ BEGIN
     -- A corrupt record is usable again after this.
     IF @is_corrupt_1(s) THEN s.leases := '{}'; END IF;
     PERFORM @write_1(s);
+    found_records := found_records + 1;
   END LOOP;
-  RETURN '{}';
+  RETURN ARRAY[found_records];
 END
 $$;

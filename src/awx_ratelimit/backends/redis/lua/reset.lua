@@ -3,7 +3,8 @@
 -- KEYS     the index of its scopes, then its records; alone, the index belongs to no record and the call does nothing
 -- ARGV[1]  time d, owner 16 (unused), whether every scope must be among the records B
 -- others   the scopes of the records in KEYS, if every scope must be there
--- answer   the index, if it has a scope that is not there, and nothing is done; else 0, or an error code below 0
+-- answer   the index, if it has a scope that is not there, and nothing is done; else 1 if there was a record, 0 if
+--          there was none, or an error code below 0
 
 local t = value_functions()
 if u('<B', asked, 25) == 1 then
@@ -19,12 +20,14 @@ end
 
 local answer = 0
 for i = 2, #KEYS do
-  local value, keep_at, leases_at = t.split(read(KEYS[i]))
+  local stored = read(KEYS[i])
+  local value, keep_at, leases_at = t.split(stored)
   local held, others, own, ends, ttl_ms, expires_ms, lapse_ms
   if value then held, others, own, ends, ttl_ms, expires_ms, lapse_ms = read_leases(value, leases_at) end
   if held then
     local empty, empty_keep_at = t.split(false)
     t.write(KEYS[i], empty, empty_keep_at, t.leases(others, own, ends, ttl_ms, expires_ms), lapse_ms, '')
+    if stored and answer == 0 then answer = 1 end
   else
     answer = value and CORRUPT or keep_at
   end

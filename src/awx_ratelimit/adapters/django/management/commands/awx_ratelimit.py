@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
@@ -10,23 +10,19 @@ from django.core.management.base import BaseCommand, CommandError
 from awx_ratelimit.adapters.django.configuration import Configuration, configuration
 from awx_ratelimit.adapters.django.trial import tried
 from awx_ratelimit.core import durations
-from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import REQUESTS
-from awx_ratelimit.core.usage import are_full
 from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
-from awx_ratelimit.http.known_callers import known_caller
-from awx_ratelimit.keys.validation import refuse_key
-from awx_ratelimit.runtime.documentation import page
-
-#: A peek for no requests refuses nothing: the command only looks.
-_NO_REQUESTS: Final = {REQUESTS: 0}
-_UNUSED: Final = (
-    "note: {subject!r} uses none of its limits now. Either it made no requests, everything has refilled, or the "
-    "project names it otherwise. For an account, write: awx-ratelimit usage account ID. See {page}"
+from awx_ratelimit.http.known_callers import known_caller, knows
+from awx_ratelimit.http.subject_usage import (
+    current_usages,
+    note_if_unused,
+    nothing_to_reset,
+    shared_limits,
+    usage_reset,
 )
+from awx_ratelimit.keys.validation import refuse_key
 
 
 class Command(BaseCommand):
@@ -75,21 +71,26 @@ class Command(BaseCommand):
 
     def _reset(self, found: Configuration, subject: str) -> None:
         with found.opened_to_look() as limiter:
-            limiter.reset(subject)
-        self._print("usage reset")
+            counted = _counted_subject(found, subject)
+            was_counted = limiter.reset(counted)
+        if was_counted:
+            self._print(usage_reset(subject, counted))
+            return
+        is_known = knows(found.parts, subject)
+        said = nothing_to_reset(counted, is_known=is_known)
+        if not is_known:
+            raise CommandError(said)
+        self._print(said)
 
     def _show(self, found: Configuration, subject: str, named_plan: str | None) -> None:
         caller = _caller(found, subject, named_plan)
         plan = found.plans.resolve(caller)
-        has_shared = caller.account is not None and plan.account is not None
-        shared = [Budget(caller.account, plan.account, ACCOUNT_SCOPE)] if has_shared else []  # type: ignore[arg-type]
         with found.opened_to_look() as limiter:
-            usages = limiter.peek(caller.subject, plan, _NO_REQUESTS, also=shared).usages
+            usages = current_usages(limiter, caller.subject, plan, shared_limits(caller, plan))
         for usage in usages:
             wait = f", full again in {durations.wait(usage.reset_after_ms)}" if usage.reset_after_ms else ""
             self._print(f"{usage.limit}: {usage.remaining} of {usage.capacity} left{wait}")
-        if are_full(one for one in usages if one.scope is None):
-            note = _UNUSED.format(subject=caller.subject, page=page("identify", "the-name-of-a-subject"))
+        for note in note_if_unused(caller.subject, usages):
             self.stderr.write(escape_unprintable(note))
 
     def _print(self, text: str) -> None:
@@ -103,6 +104,12 @@ def _caller(found: Configuration, subject: str, plan: str | None) -> Caller:
     except ValueError as error:
         raise CommandError(str(error)) from error
     return caller if plan is None else replace(caller, plan=plan)
+
+
+def _counted_subject(found: Configuration, subject: str) -> str:
+    """The subject whose limits `subject` uses: another one for a key that was rotated. It needs no plan."""
+    caller = known_caller(found.parts, subject, has_plan=True)
+    return subject if caller is None else caller.subject
 
 
 def _limits(plan: Plan) -> str:

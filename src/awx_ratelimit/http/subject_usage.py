@@ -1,0 +1,85 @@
+"""What the commands of operators show of a subject, and what they say where there is nothing to show or to reset.
+
+``awx-ratelimit`` and ``manage.py awx_ratelimit`` share it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from shlex import quote
+from typing import Final
+
+from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget
+from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import REQUESTS
+from awx_ratelimit.core.usage import Usage, are_full
+from awx_ratelimit.http.client_address import subject_of_address
+from awx_ratelimit.limiter_sync import Limiter
+from awx_ratelimit.runtime.documentation import page
+
+#: A peek for no requests refuses nothing: a command only looks.
+_NO_REQUESTS: Final = {REQUESTS: 0}
+
+
+def current_usages(limiter: Limiter, subject: str, plan: Plan, shared: Sequence[Budget] = ()) -> Sequence[Usage]:
+    """How the limits of `plan` stand for `subject`, and those of `shared` after them. Charges nothing."""
+    return limiter.peek(subject, plan, _NO_REQUESTS, also=shared).usages
+
+
+def account_usages(limiter: Limiter, account: str, plan: Plan) -> Sequence[Usage]:
+    """How the limits `plan` stand, which all keys of `account` share. Charges nothing."""
+    return limiter.peek(account, plan, _NO_REQUESTS, scope=ACCOUNT_SCOPE).usages
+
+
+def shared_limits(caller: Caller, plan: Plan) -> list[Budget]:
+    """The limits that all keys of the caller's account share; none if it has no account, or `plan` has none."""
+    if caller.account is None or plan.account is None:
+        return []
+    return [Budget(caller.account, plan.account, ACCOUNT_SCOPE)]
+
+
+def note_if_unused(subject: str, usages: Iterable[Usage]) -> Iterator[str]:
+    """A note if `subject` uses none of its own limits: its name may be wrong."""
+    if are_full(one for one in usages if one.scope is None):
+        yield (
+            f"note: {subject!r} uses none of its limits now. Either it made no requests, everything has refilled, or "
+            f"your app names it otherwise. {_other_names(subject)} See {page('identify', 'the-name-of-a-subject')}"
+        )
+
+
+def note_if_unused_account(account: str, usages: Iterable[Usage]) -> Iterator[str]:
+    """As `note_if_unused`, for the limits that all keys of `account` share."""
+    if are_full(usages):
+        yield (
+            f"note: the account {account!r} uses none of its limits now. Either its keys made no requests, everything "
+            "has refilled, or your app names it otherwise. For a subject, write: awx-ratelimit usage "
+            f"{quote(account)}. See {page('organisations', 'in-an-app')}"
+        )
+
+
+def usage_reset(subject: str, counted: str) -> str:
+    """That the usage of `subject` was reset, which is counted under the subject `counted`."""
+    return "usage reset" if counted == subject else f"usage of {counted} reset, which {subject} shares"
+
+
+def nothing_to_reset(subject: str, scope: str | None = None, *, is_known: bool) -> str:
+    """Why a reset of `subject` has changed nothing. `is_known`: there is such a caller, so the name is right."""
+    where = "" if scope is None else f" in the scope {scope!r}"
+    said = f"nothing was reset, because nothing is counted for {subject!r}{where} now"
+    if is_known:
+        return said
+    named = f" {address}" if (address := _address_hint(subject)) else ""
+    scopes = "" if scope is None else " Without a scope, all its scopes are reset."
+    return (
+        f"{said}. Either it made no requests, everything has refilled, or your app names it otherwise.{named}{scopes} "
+        f"See {page('identify', 'the-name-of-a-subject')}"
+    )
+
+
+def _other_names(subject: str) -> str:
+    return _address_hint(subject) or f"For an account, write: awx-ratelimit usage account {quote(subject)}."
+
+
+def _address_hint(subject: str) -> str:
+    """What to write for the client with an address, if `subject` is one that no client has as its subject."""
+    named = subject_of_address(subject)
+    return f"For a client without a key, write: {named}." if named not in ("", subject) else ""

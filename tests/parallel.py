@@ -2,9 +2,12 @@
 
 import os
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.assertion import rewrite
 
 try:
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
@@ -90,6 +93,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Schedule by groups."""
     config.option.loadscopereorder = False
     return GroupScheduling(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Rewrite the assertions of a share of the modules, for all workers: else each would rewrite those of all."""
+    config = session.config
+    worker = getattr(config, "workerinput", None)
+    if worker is None or sys.dont_write_bytecode:
+        return
+    roots = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+    paths = sorted(path for root in roots for path in ([root] if root.is_file() else root.rglob("test_*.py")))
+    number = int(worker["workerid"].removeprefix("gw"))
+    for path in paths[number :: worker["workercount"]]:
+        _rewrite(path, config)
+
+
+def _rewrite(path: Path, config: pytest.Config) -> None:
+    compiled = rewrite.get_cache_dir(path) / (path.stem + rewrite.PYC_TAIL)
+    if rewrite._read_pyc(path, compiled) is None and rewrite.try_makedirs(compiled.parent):
+        source_hash, code = rewrite._rewrite_test(path, config)
+        rewrite._write_pyc(config.stash[rewrite.assertstate_key], code, source_hash, compiled)
 
 
 @pytest.hookimpl(trylast=True)

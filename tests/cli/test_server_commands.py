@@ -615,7 +615,7 @@ def test_doctor_remedies(run: Run, start_redis: StartRedis) -> None:
     assert "name its primary" in found(second)["role"][2]
     assert third.status == 1
     assert found(third)["scripts"][0] == "wrong"
-    assert "+evalsha" in found(third)["scripts"][1]
+    assert "+evalsha" in found(third)["scripts"][2]
 
 
 def test_doctor_slow_server(run: Run, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -663,6 +663,30 @@ def test_doctor_permissions(run: Run, start_redis: StartRedis) -> None:
 
     assert marks == {"reachable": "ok", "settings": "warning", "latency": "ok", "clock": "warning", "scripts": "wrong"}
     assert "secret" not in ran.out + ran.err
+
+
+def test_doctor_says_what_to_write(run: Run, start_redis: StartRedis) -> None:
+    """A wrong password, database or scheme is in the details, and the fix is what to write instead."""
+    server, encrypted = start_redis(password="secret"), start_redis(tls=True)
+    url = f"redis://:secret@127.0.0.1:{server.port}"
+    fixes = {
+        wrong: found(run("doctor", wrong, "--json"))["reachable"]
+        for wrong in (
+            f"{url}/99",
+            url.replace(":secret@", ":wrong@"),
+            url.replace("redis://", "rediss://"),
+            encrypted.url.replace("rediss://", "redis://"),
+        )
+    }
+
+    assert {mark for mark, _, _ in fixes.values()} == {"wrong"}
+    assert [fix for _, _, fix in fixes.values()] == [
+        "correct the number in the URL. A server has 16 by default, 0 to 15; its setting `databases` allows more "
+        "(DB index is out of range)",
+        "correct the password in the URL, or name its user: redis://user:password@host:6379",
+        "write redis instead of rediss in the URL",
+        "write rediss instead of redis in the URL",
+    ]
 
 
 def test_doctor_silent_server(run: Run) -> None:

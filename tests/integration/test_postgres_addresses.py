@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from tests.postgres_servers import Postgres
 from awx_ratelimit import BackendUnavailable, Limiter, Plan
 from awx_ratelimit.backends.open import examine, open_backend
 from awx_ratelimit.backends.postgres import AsyncPostgresBackend, PostgresBackend
+from awx_ratelimit.backends.postgres.remedies import short_text
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.errors import BackendMisconfigured
 
@@ -126,9 +128,56 @@ def test_a_wrong_password(url: str, user: str) -> None:
     rows = [str(row) for row in examine(wrong)]
 
     assert is_refused is True
-    assert "check user and password (" in message
-    assert "check user" in rows[0]
+    assert "; correct user and password in the URL, or create the user: CREATE ROLE" in message
+    assert "correct user" in rows[0]
     assert SECRET not in message + "".join(rows)
+
+
+@pytest.fixture
+def locked_out(url: str) -> Iterator[str]:
+    """The name of a role that may not log in."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE group_only NOLOGIN")
+        yield "group_only"
+        connection.execute("DROP ROLE group_only")
+
+
+def test_what_is_missing(url: str, locked_out: str) -> None:
+    """A missing database or role, and a role that may not log in, are errors with the SQL that mends them."""
+    database = re.search("/(keys_[0-9]+)", url)[1]  # type: ignore[index]
+    said = [
+        str(refused(wrong)).partition(": ")[2]
+        for wrong in (
+            url.replace(database, "limitz"),
+            url.replace("awx@", "zed@"),
+            url.replace("awx@", f"{locked_out}@"),
+        )
+    ]
+
+    assert said == [
+        'database "limitz" does not exist; create it: CREATE DATABASE "limitz", or name another one in the URL: '
+        "postgresql://user@host/database",
+        'role "zed" does not exist; create it: CREATE ROLE "zed" LOGIN PASSWORD \'...\', or correct the user '
+        "in the URL",
+        'role "group_only" is not permitted to log in; allow it: ALTER ROLE "group_only" LOGIN',
+    ]
+
+
+def test_text_without_the_address() -> None:
+    """Errors do not repeat the address that the name of the server has. A socket has its path."""
+    texts = [
+        'connection failed: connection to server at "db" (10.0.0.1), port 5432 failed: FATAL:  no such thing',
+        'connection to server at "::1", port 5432 failed: Connection refused',
+        'connection is bad: connection to server on socket "/nope/.s.PGSQL.5432" failed: No such file or directory',
+        "FATAL:  no such thing",
+    ]
+
+    assert [short_text(psycopg.OperationalError(text)) for text in texts] == [
+        "no such thing",
+        "Connection refused",
+        'connection to server on socket "/nope/.s.PGSQL.5432" failed: No such file or directory',
+        "no such thing",
+    ]
 
 
 def refused(url: str) -> Exception | None:
@@ -137,6 +186,12 @@ def refused(url: str) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+def test_a_port_that_may_be_a_password() -> None:
+    """The error has its prefix once, and says how to write the password."""
+    with pytest.raises(ValueError, match=r"^postgresql URL: port: .* 65535; write each of / # \? % @ in a password as"):
+        open_backend("postgresql://bob:pa/ss@host/db")
 
 
 @pytest.mark.parametrize(
@@ -187,5 +242,5 @@ def test_no_password_in_a_backend() -> None:
 
 def test_a_value_that_no_option_has() -> None:
     """A wrong value of an option is an error when the backend is made."""
-    with pytest.raises(BackendMisconfigured, match=r"correct this option in the URL \(invalid sslmode"):
+    with pytest.raises(BackendMisconfigured, match=r": invalid sslmode value: \"maybe\"; correct this option"):
         PostgresBackend.from_url("postgresql://user@127.0.0.1:1/db?sslmode=maybe")

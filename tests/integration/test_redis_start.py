@@ -51,9 +51,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 @pytest.mark.parametrize(
     ("credentials", "what"),
     [
-        (f":{SECRET}-not@", "check user and password"),
-        ("", "check user and password"),
-        (f"bob:{SECRET}@", "check user and password"),
+        (f":{SECRET}-not@", "; correct the password in the URL, or name its user: redis://user:password@host:6379"),
+        ("", "it needs a password; write redis://:password@host:6379 or redis://user:password@host:6379"),
+        (f"bob:{SECRET}@", "; correct user and password in the URL"),
         (f"scriptless:{SECRET}@", NEEDED),
         (f"writeless:{SECRET}@", NEEDED),
         (f"hashless:{SECRET}@", NEEDED),
@@ -79,7 +79,8 @@ def test_missing_permission(
         open_limiter(f"redis://{credentials}{HOST}:{guarded.port}?protocol={protocol}")
 
     said = "".join(traceback.format_exception(error.value))
-    assert f"redis at {HOST}:{guarded.port}: {what}" in str(error.value)
+    assert str(error.value).startswith(f"redis at {HOST}:{guarded.port}: ")
+    assert str(error.value).endswith(what)
     assert SECRET not in said
 
 
@@ -108,8 +109,57 @@ def test_permissions(guarded: RedisServer, open_limiter: OpenLimiter, db: int) -
 
 def test_missing_database(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
     """An invalid number of the database is an error at the start."""
-    with pytest.raises(BackendMisconfigured, match="it has no database of that number"):
+    with pytest.raises(
+        BackendMisconfigured, match=r": it has no database 99; correct the number in the URL\. A server"
+    ):
         open_limiter(f"{redis_server.url}/99")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "what"),
+    [(2, "; remove the password from the URL"), (3, "; correct user and password in the URL")],
+)
+def test_login_without_need(redis_server: RedisServer, open_limiter: OpenLimiter, protocol: int, what: str) -> None:
+    """A user or a password for a server that has none is an error at the start that says what to change."""
+    user = "" if protocol == 2 else "bob"
+
+    with pytest.raises(BackendMisconfigured, match=what):
+        open_limiter(f"redis://{user}:{SECRET}@{HOST}:{redis_server.port}?protocol={protocol}")
+
+
+def test_password_as_a_user(guarded: RedisServer, open_limiter: OpenLimiter) -> None:
+    """A password without the colon before it is a user, and the error shows the colon."""
+    with pytest.raises(
+        BackendMisconfigured, match="or redis://:password@host:6379 for a password without a user"
+    ) as error:
+        open_limiter(f"redis://{SECRET}@{HOST}:{guarded.port}?protocol=3")
+
+    assert SECRET not in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_scheme_for_tls(start_redis: StartRedis, open_limiter: OpenLimiter, protocol: int) -> None:
+    """A URL with TLS for a server without it, and the reverse, are errors at the start that name the scheme."""
+    plain, encrypted = start_redis(), start_redis(tls=True)
+
+    with pytest.raises(BackendMisconfigured, match="it does not use TLS; write redis instead of rediss in the URL"):
+        open_limiter(f"rediss://{HOST}:{plain.port}?protocol={protocol}")
+    with pytest.raises(BackendMisconfigured, match="it uses TLS; write rediss instead of redis in the URL"):
+        open_limiter(f"redis://{HOST}:{encrypted.port}?protocol={protocol}")
+
+
+def test_server_that_needs_a_password_has_no_tls(guarded: RedisServer, open_limiter: OpenLimiter) -> None:
+    """What matters first is the scheme, even if the server refuses to answer without a password."""
+    with pytest.raises(BackendMisconfigured, match="it does not use TLS"):
+        open_limiter(f"rediss://:{SECRET}@{HOST}:{guarded.port}")
+
+
+def test_another_kind_of_server(open_limiter: OpenLimiter, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that is no Redis may be one later: the log says what to correct."""
+    with answering(b"HTTP/1.1 400 Bad Request") as port, caplog.at_level(logging.WARNING, "awx_ratelimit"):
+        open_limiter(f"redis://{HOST}:{port}")
+
+    assert [text for text in caplog.messages if "; start it, or correct its address in the URL. Until it" in text]
 
 
 def test_replica(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
@@ -120,9 +170,9 @@ def test_replica(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
     with later.client() as client:
         client.replicaof(HOST, master.port)
 
-    with pytest.raises(BackendMisconfigured, match="it is a read-only replica: name its primary"):
+    with pytest.raises(BackendMisconfigured, match="it is a read-only replica; name its primary in the URL"):
         open_limiter(replica.url)
-    assert "it is a read-only replica: name its primary" in limiter.health()["state"]
+    assert "it is a read-only replica; name its primary" in limiter.health()["state"]
 
 
 @contextmanager
@@ -160,7 +210,7 @@ def test_server_without_hello(open_limiter: OpenLimiter) -> None:
     """Redis 5, which has no HELLO, is too old."""
     refusal = b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n"
 
-    with answering(refusal) as port, pytest.raises(BackendMisconfigured, match=r"it is too old: 7\.0 or newer"):
+    with answering(refusal) as port, pytest.raises(BackendMisconfigured, match=r"it is too old[;:] 7\.0 or newer"):
         open_limiter(f"redis://{HOST}:{port}")
 
 
@@ -177,7 +227,7 @@ def test_proxy_without_hello(open_limiter: OpenLimiter, refusal: bytes) -> None:
     with answering(refusal) as port, pytest.raises(BackendMisconfigured) as error:
         open_limiter(f"redis://{HOST}:{port}")
 
-    assert "If it is a proxy, add ?protocol=2 to the URL; if a server, it is too old" in str(error.value)
+    assert "; if it is a proxy, add ?protocol=2 to the URL; if a server, it is too old" in str(error.value)
 
 
 def test_protocol_2(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
@@ -212,7 +262,7 @@ def test_server_that_cannot_compile_scripts(open_limiter: OpenLimiter) -> None:
         b"-NOSCRIPT No matching script. Please use EVAL.\r\n" * 4,
         b"-ERR Error compiling script (new function): user_script:1: unexpected symbol near '#'\r\n" * 4,
     ]
-    with answering(*refusals) as port, pytest.raises(BackendMisconfigured, match=r"it is too old: 7\.0 or newer"):
+    with answering(*refusals) as port, pytest.raises(BackendMisconfigured, match=r"it is too old[;:] 7\.0 or newer"):
         open_limiter(f"redis://{HOST}:{port}?protocol=2")
 
 
@@ -248,7 +298,7 @@ def test_start_in_an_event_loop(guarded: RedisServer) -> None:
         finally:
             await backend.close()
 
-    with pytest.raises(BackendMisconfigured, match="check user and password"):
+    with pytest.raises(BackendMisconfigured, match="; correct user and password in the URL"):
         asyncio.run(first())
 
 
@@ -275,16 +325,10 @@ def test_full_memory(start_redis: StartRedis, open_limiter: OpenLimiter) -> None
         ("localhost:6379", "expected one of the schemes redis, rediss"),
         ("http://localhost", "expected one of the schemes redis, rediss"),
         ("redis:localhost", "%25 %40; got no server"),
-        (
-            "redis://localhost:x",
-            "%25 %40; got one that cannot be parsed",
-        ),
-        (
-            "redis://localhost:70000",
-            "%25 %40; got one that cannot be parsed",
-        ),
+        ("redis://localhost:x", "port: expected a number from 1 to 65535, as in redis://host:6379"),
+        ("redis://localhost:70000", "port: expected a number from 1 to 65535, as in redis://host:6379"),
         ("redis://[::1", "%25 %40; got one that cannot be parsed"),
-        ("redis://localhost/prod", "%25 %40; got no server"),
+        ("redis://localhost/prod", "database: expected a number, as in redis://host:6379/0"),
         ("redis://localhost#1", "%25 %40; got no server"),
         ("redis+unix://", "%25 %40; got no server"),
         ("redis+unix://socket", "%25 %40; got no server"),
@@ -300,7 +344,7 @@ def test_full_memory(start_redis: StartRedis, open_limiter: OpenLimiter) -> None
             "got option 'retry_on_timeout'; expected one of protocol, db, and in open_backend",
         ),
         ("redis://localhost?ssl_ca_certs=/", "got option 'ssl_ca_certs' (only with rediss://); expected one of"),
-        ("rediss://localhost?ssl_ca_certs=/nowhere", "ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be read"),
+        ("rediss://localhost?ssl_ca_certs=/nowhere", "ssl_ca_certs: expected a file in PEM, got '/nowhere': No such"),
         ("rediss://localhost?ssl_cert_reqs=never", "expected none or optional or required"),
         (
             f"redis://:{SECRET}/@localhost",

@@ -238,3 +238,9 @@ class Finding(NamedTuple):
     said: str
     #: What to do; empty if there is nothing to do.
     remedy: str = ""
+
+    @classmethod
+    def of_error(cls, what: str, error: Exception, remedy: str = "") -> "Finding":
+        """What an error says, before a semicolon, and what to do, after it; `remedy` if the error has none."""
+        said, _, advice = str(error).partition("; ")
+        return cls(what, "wrong", said, advice or remedy)

@@ -173,8 +173,7 @@ def examine(url: str) -> list[Finding]:
         # Its ImportError names the missing client.
         import_module(f"{package}.backend")
     except ImportError as error:
-        problem, _, remedy = str(error).partition("; ")
-        return [Finding("client", "wrong", problem, remedy)]
+        return [Finding.of_error("client", error)]
     _check_guard_options(url)
     client_url, server_options, _ = _split_options(url)
     server_options.pop("timeout_ms", None)

@@ -81,6 +81,33 @@ def test_wrong_urls_are_refused(url: str, what: str) -> None:
     assert SECRET not in "".join(traceback.format_exception(error.value))
 
 
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("redis://host:port", "port: expected a number from 1 to 65535, as in redis://host:6379"),
+        ("redis://host:63790/0/1", "database: expected a number, as in redis://host:6379/0"),
+        ("rediss://user:x@host:637900", "port: expected a number from 1 to 65535, as in redis://host:6379"),
+        (f"redis://:{SECRET}/x@host", "expected redis://user:password@host:6379/0 or redis+unix:"),
+        (f"redis://user:1/{SECRET}@host", "expected redis://user:password@host:6379/0 or redis+unix:"),
+        (f"redis://user:{SECRET}", "port: expected a number"),
+        ("redis://host/sessions", "database: expected a number, as in redis://host:6379/0"),
+        ("redis://host:6379/-1", "database: expected a number, as in redis://host:6379/0"),
+        ("redis://host?ssl=true", "got option 'ssl'; for TLS, write rediss://; expected one of protocol, db"),
+        (
+            "rediss://host?ssl_ca_certs=/no/ca.pem",
+            "ssl_ca_certs: expected a file in PEM, got '/no/ca.pem': No such file",
+        ),
+        ("rediss://host?ssl_certfile=/", "ssl_certfile: expected a file in PEM, got '/': Is a directory"),
+    ],
+)
+def test_wrong_part(url: str, what: str) -> None:
+    """The error about the URL of a server names the wrong part, unless that may be a part of the password."""
+    with pytest.raises(ValueError, match=re.escape(f"redis URL: {what}")) as error:
+        open_endpoint(parse_url(url).client_url, 1.0)
+
+    assert SECRET not in "".join(traceback.format_exception(error.value))
+
+
 @pytest.mark.parametrize("opened", [open_backend, open_async_backend])
 @pytest.mark.parametrize(
     "url", ["redis+cluster://localhost:1?prefix=a{b", "valkeys+sentinel://localhost:1/s?prefix=a{b&protocol=3"]

@@ -12,9 +12,9 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+_QUOTED: Final = "write each of / # ? % @ in a password as %2F %23 %3F %25 %40"
 _EXPECTED: Final = (
-    "postgresql URL: expected postgresql://user@host:5432/database, optionally with ?options of libpq; write each of "
-    "/ # ? % @ in a password as %2F %23 %3F %25 %40"
+    f"postgresql URL: expected postgresql://user@host:5432/database, optionally with ?options of libpq; {_QUOTED}"
 )
 _OPTIONS: Final = (
     "an option of libpq, such as sslmode or target_session_attrs, and in open_backend also schema, prefix, budget_ms, "
@@ -72,7 +72,7 @@ def _hosts(parts: dict[str, Any], *, echo: bool) -> list[dict[str, str]]:
     ports = str(parts.get("port", "")).split(",")
     for port in filter(None, ports):
         if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= _MAX_PORT):
-            got = f", got {port!r}" if echo else f". {_EXPECTED}"
+            got = f", got {port!r}" if echo else f"; {_QUOTED}"
             raise ValueError(f"postgresql URL: port: expected a number from 1 to {_MAX_PORT}{got}")
     if len(ports) not in (1, count) or any(len(hosts) != count for hosts in listed.values()):
         raise ValueError("postgresql URL: expected as many ports and addresses as hosts, or one port for all of them")

@@ -20,7 +20,7 @@ from awx_ratelimit.backends.postgres.routing import route_to
 from awx_ratelimit.backends.postgres.server import Server
 from awx_ratelimit.backends.remote.replies import raise_error
 from awx_ratelimit.backends.remote.routing import FanOut, Route
-from awx_ratelimit.backends.remote.start_warning import warn_of_start
+from awx_ratelimit.backends.remote.start_warning import START_IT, warn_of_start
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 
 _PINGS: Final = 50
@@ -66,13 +66,12 @@ def examine(url: str, *, schema: str = "awx", prefix: str = "limits", timeout_ms
         with psycopg.connect(server.conninfo, connect_timeout=2, autocommit=True, prepare_threshold=None) as connection:
             findings = [*_findings(server, lambda text: connection.execute(text).fetchone())]
     except psycopg.Error as error:
-        remedy = "start it, or check host, port, user, password and TLS in the URL"
-        return [Finding("reachable", "wrong", str(server.explain(error)), remedy)]
+        return [Finding.of_error("reachable", server.explain(error), START_IT)]
     place = f"{schema}.{prefix}"
     try:
         _run_self_test(route, Codec(place, os.urandom(16)), time.monotonic() + _SELF_TEST_S)
     except BackendUnavailable as error:
-        return [*findings, Finding("functions", "wrong", str(error), "follow the advice in the error")]
+        return [*findings, Finding.of_error("functions", error)]
     return [*findings, Finding("functions", "ok", f"a claim was decided in the tables {place}_*")]
 
 

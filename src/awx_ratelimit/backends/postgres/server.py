@@ -5,6 +5,7 @@ from typing import Any
 from awx_ratelimit.backends.postgres.address import addresses, name_of
 from awx_ratelimit.backends.postgres.hosts import Hosts
 from awx_ratelimit.backends.postgres.migration import Migration, migrate
+from awx_ratelimit.backends.postgres.remedies import remedy_for, short_text
 from awx_ratelimit.backends.postgres.schema import CORRUPTION_CODES
 from awx_ratelimit.backends.remote.replies import locked_error
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable, StateDamaged
@@ -13,29 +14,6 @@ from awx_ratelimit.runtime.deadlines import Deadline
 #: The share of the timeout for one lock. A record can make a call wait twice: behind others that wait for it, and for
 #: its holder. Claims of other records wait for the call before, and their own. All of this must fit into the timeout.
 _LOCK_SHARE = 0.2
-#: The class of an error, or its whole code, and a remedy.
-_REMEDIES = {
-    "28": "check user and password",
-    "3D": "create the database, or name another one",
-    "42501": "allow its user to create a schema: GRANT CREATE ON DATABASE ... TO ... Or run `awx-ratelimit doctor` as "
-    "a user who may, and write GRANT USAGE ON SCHEMA {schema} TO ..., and GRANT SELECT, INSERT, UPDATE, DELETE ON ALL "
-    "TABLES IN SCHEMA {schema} TO ...",
-    "42883": "its tables are of a newer version; upgrade awx_ratelimit. If somebody has dropped some functions, drop "
-    "the schema, or write another prefix",
-    "25006": "it is a read-only standby: name its primary, or all of them with &target_session_attrs=read-write",
-}
-#: Text of errors of libpq, which have no code, and remedies.
-_TEXTS = (
-    ("password authentication failed", "check user and password"),
-    ("no password supplied", "name a password"),
-    ("authentication failed", "check user and password"),
-    ("does not exist", "create it, or name another one"),
-    ("no such database", "create it, or name another one"),
-    ("no such user", "check user and password"),
-    ("no pg_hba.conf entry", "allow this host, user and database in pg_hba.conf, or use TLS with &sslmode=require"),
-    ("server does not support SSL", "switch on TLS there, or write &sslmode=prefer"),
-    ("certificate verify failed", "its certificate is not trusted: name its authority with &sslrootcert="),
-)
 
 
 class Refusal(Exception):
@@ -117,7 +95,7 @@ class Server:
         """`error` with the name of the server and a remedy for its operator."""
         if isinstance(error, BackendUnavailable):
             return error
-        text = (str(error) or type(error).__name__).partition("\n")[0]
+        text = short_text(error)
         if isinstance(error, TimeoutError):
             return BackendUnavailable(f"postgresql at {self.name} did not answer within {self.timeout_s * 1000:g} ms")
         if isinstance(error, Refusal) and error.is_locked:
@@ -125,14 +103,8 @@ class Server:
         code = error.code if isinstance(error, Refusal) else getattr(error, "sqlstate", None) or ""
         if code.startswith(CORRUPTION_CODES):
             return StateDamaged(f"postgresql at {self.name}: a record is corrupt; reset its subject ({text})")
-        remedy = _REMEDIES.get(code) or _REMEDIES.get(code[:2])
-        if not code:
-            remedy = next((advice for sign, advice in _TEXTS if sign in text), None)
-            if text.startswith("invalid "):
-                remedy = "correct this option in the URL"
-        if remedy:
-            remedy = remedy.format(schema=self.place.partition(".")[0])
-            return BackendMisconfigured(f"postgresql at {self.name}: {remedy} ({text})")
+        if remedy := remedy_for(code, text, self.place.partition(".")[0]):
+            return BackendMisconfigured(f"postgresql at {self.name}: {text}; {remedy}")
         return BackendUnavailable(f"postgresql at {self.name}: {text}")
 
 

@@ -21,7 +21,7 @@ from awx_ratelimit.backends.redis.server import Server
 from awx_ratelimit.backends.remote.pending_claims import plain_as_joint
 from awx_ratelimit.backends.remote.replies import raise_error
 from awx_ratelimit.backends.remote.routing import FanOut, Route
-from awx_ratelimit.backends.remote.start_warning import warn_of_start
+from awx_ratelimit.backends.remote.start_warning import START_IT, warn_of_start
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline
@@ -51,6 +51,9 @@ def self_test(route: Route, prefix: str) -> None:
     except BackendMisconfigured:
         raise
     except BackendUnavailable as error:
+        for server in route.servers():
+            if advice := server.wrong_scheme():
+                raise BackendMisconfigured(f"redis at {server.name}: {advice}") from error
         warn_of_start(error)
 
 
@@ -103,7 +106,7 @@ def examine(url: str, *, prefix: str = "awx", timeout_ms: int = 2_000) -> list[F
     try:
         _run_self_test(route, codec)
     except BackendUnavailable as error:
-        return [*findings, Finding("scripts", "wrong", str(error), "follow the advice in the error")]
+        return [*findings, Finding.of_error("scripts", error)]
     return [*findings, Finding("scripts", "ok", f"a claim was decided under the prefix {prefix!r}")]
 
 
@@ -112,11 +115,13 @@ def _examine_server(server: Server) -> list[Finding]:
         with closing(server.open(Deadline(time.monotonic() + server.timeout_s))) as connection:
             return [*_findings(server, connection.ask)]
     except (RedisError, OSError, BackendUnavailable) as error:
-        return [_unreachable(server.explain(error))]
+        return [_unreachable(server.explain(error), server)]
 
 
-def _unreachable(error: BackendUnavailable) -> Finding:
-    return Finding("reachable", "wrong", str(error), "start it, or check host, port, user, password and TLS in the URL")
+def _unreachable(error: BackendUnavailable, server: Server | None = None) -> Finding:
+    if server is not None and not isinstance(error, BackendMisconfigured) and (advice := server.wrong_scheme()):
+        error = BackendMisconfigured(f"redis at {server.name}: {advice}")
+    return Finding.of_error("reachable", error, START_IT)
 
 
 def _findings(server: Server, ask: Callable[..., Any]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from redis.asyncio.connection import parse_url
@@ -13,6 +14,7 @@ Command: TypeAlias = tuple[Any, ...]
 #: What CLIENT LIST calls these connections.
 CLIENT_NAME: Final = "awx_ratelimit"
 _PORT: Final = 6379
+_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 
@@ -99,16 +101,31 @@ class TrustStore:
         self._read()
 
     def _read(self) -> None:
+        _check_files(self._options)
         try:
             self._context = _tls_context(self._options)
         except OSError as error:
-            raise ValueError(f"redis URL: ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be read: {error}") from error
+            raise ValueError(
+                f"redis URL: {', '.join(_FILES)}: expected files in PEM, and the key of the certificate; got an error "
+                f"of OpenSSL: {error}"
+            ) from error
 
     def context(self) -> ssl.SSLContext:
         """The context for a new connection."""
         if self._context.__class__ is not ssl.SSLContext:
             self._read()
         return self._context
+
+
+def _check_files(options: Mapping[str, Any]) -> None:
+    """Raise ValueError for a file that cannot be read: the errors of `ssl` name no file."""
+    for name in [each for each in _FILES if options.get(each)]:
+        try:
+            Path(options[name]).open("rb").close()
+        except OSError as error:
+            raise ValueError(
+                f"redis URL: {name}: expected a file in PEM, got {options[name]!r}: {error.strerror}"
+            ) from error
 
 
 def _tls_context(options: Mapping[str, Any]) -> ssl.SSLContext:

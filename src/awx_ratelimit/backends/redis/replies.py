@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 #: The longest replies of one exchange: a thousand times those of the largest batch.
 MAX_REPLY_BYTES: Final = 64 * 2**20
-CLOSED: Final = "Connection closed by server."
+CLOSED: Final = "the server closed the connection"
 _MORE: Final = object()
 _SLOTS: Final = range(REDIS_CLUSTER_HASH_SLOTS)
 _ERRORS: dict[str, type[exceptions.RedisError]] = {

@@ -15,6 +15,7 @@ from awx_ratelimit.backends.redis.endpoint import Endpoint
 from awx_ratelimit.backends.redis.server import Server, text_fields
 from awx_ratelimit.backends.redis.task_transport import TaskTransport, async_open_transport
 from awx_ratelimit.backends.redis.thread_transport import ThreadTransport, open_transport
+from awx_ratelimit.backends.redis.tls_probe import wrong_scheme
 from awx_ratelimit.backends.redis.url import Address
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline, TaskDeadline
@@ -116,12 +117,18 @@ class SentinelPrimary(Server):
         if search.knows_service:
             return BackendUnavailable(f"{sentinels}: the primary of {self._service} is down and has no successor yet")
         if any(isinstance(error, AuthenticationError) for error in search.errors):
-            return BackendMisconfigured(f"{sentinels}: check ?sentinel_username= and &sentinel_password=")
+            return BackendMisconfigured(
+                f"{sentinels}: they refuse the login; check ?sentinel_username= and &sentinel_password="
+            )
         for error in search.errors:
             if isinstance(error, ResponseError):
-                return BackendMisconfigured(f"{sentinels}: the query failed ({error})")
+                is_server = "unknown command 'SENTINEL'" in str(error)
+                remedy = "name a sentinel, whose port is 26379 by default" if is_server else "allow its user +sentinel"
+                return BackendMisconfigured(f"{sentinels}: the query failed ({str(error).strip()}); {remedy}")
         if not search.errors:
-            return BackendMisconfigured(f"{sentinels}: they watch no service {self._service!r}")
+            return BackendMisconfigured(
+                f"{sentinels}: they watch no service {self._service!r}; correct its name in the URL"
+            )
         return BackendUnavailable(f"{sentinels}: none that watches {self._service} can be reached")
 
     def check_greeting(self, greeting: Any) -> None:
@@ -135,6 +142,10 @@ class SentinelPrimary(Server):
         if not isinstance(error, BackendUnavailable):
             self._prefer_another()
         return super().on_failure(error)
+
+    def wrong_scheme(self) -> str:
+        """See Server. The sentinels are asked first."""
+        return wrong_scheme(self._sentinels[0])
 
     def explain(self, error: BaseException) -> BackendUnavailable:
         """See Server. A read-only replica is a former primary."""

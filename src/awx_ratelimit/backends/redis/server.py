@@ -6,36 +6,19 @@ from typing import Any, ClassVar
 from redis import exceptions
 
 from awx_ratelimit.backends.redis.endpoint import Endpoint
+from awx_ratelimit.backends.redis.remedies import MIN_VERSION, NEEDS_VERSION, advice_for
 from awx_ratelimit.backends.redis.task_transport import TaskTransport, async_open_transport
 from awx_ratelimit.backends.redis.thread_transport import ThreadTransport, open_transport
+from awx_ratelimit.backends.redis.tls_probe import wrong_scheme
 from awx_ratelimit.backends.remote.replies import Redirect
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline, TaskDeadline
 
-_MIN_VERSION = (7, 0)
-_NEEDS_VERSION = f"{_MIN_VERSION[0]}.{_MIN_VERSION[1]} or newer is needed"
-#: The class of an error, or a part of its text, and a remedy. Errors of scripts have no class.
-_REMEDIES: tuple[tuple[type[Exception] | str | re.Pattern[str], str], ...] = (
-    (exceptions.AuthenticationError, "check user and password"),
-    (exceptions.NoPermissionError, "allow its user {permissions}"),
-    ("The user executing the script can't", "allow its user {permissions}"),
-    (exceptions.ReadOnlyError, "it is a read-only replica: name its primary"),
-    ("DB index is out of range", "it has no database of that number"),
-    ("certificate verify failed", "its certificate is not trusted: name its authority with ?ssl_ca_certs="),
-    (
-        re.compile(r"(unknown|unsupported)\b.*\bhello\b|NOPROTO|unsupported protocol", re.IGNORECASE),
-        "it does not know HELLO. If it is a proxy, add ?protocol=2 to the URL; if a server, it is too old: "
-        + _NEEDS_VERSION,
-    ),
-    ("unknown command", "it is too old: " + _NEEDS_VERSION),
-    # The first line of a script, with its flags, is new in Redis 7.
-    ("unexpected symbol near '#'", "it is too old: " + _NEEDS_VERSION),
-)
 #: The scheme to use if the server runs in another mode than the URL says.
 _USE_SCHEME = {
-    "standalone": "it is a standalone server: use redis://",
-    "cluster": "it is a cluster node: use redis+cluster://",
-    "sentinel": "it is a sentinel: name it and the service that it watches with redis+sentinel://",
+    "standalone": "it is a standalone server; write redis:// in the URL",
+    "cluster": "it is a cluster node; write redis+cluster:// in the URL",
+    "sentinel": "it is a sentinel; name it and the service that it watches: redis+sentinel://host:26379/service",
 }
 
 
@@ -75,8 +58,8 @@ class Server:
         """
         fields = text_fields(greeting)
         numbers = re.match(r"(\d+)\.(\d+)", fields.get("version", ""))
-        if numbers is not None and tuple(map(int, numbers.groups())) < _MIN_VERSION:
-            raise BackendMisconfigured(f"redis at {self.name} is version {fields['version']}; {_NEEDS_VERSION}")
+        if numbers is not None and tuple(map(int, numbers.groups())) < MIN_VERSION:
+            raise BackendMisconfigured(f"redis at {self.name} is version {fields['version']}; {NEEDS_VERSION}")
         mode = fields.get("mode", self.mode)
         if mode != self.mode and mode in _USE_SCHEME:
             raise BackendMisconfigured(f"redis at {self.name}: {_USE_SCHEME[mode]}")
@@ -89,26 +72,22 @@ class Server:
         """The error for a call that got no reply."""
         return self.explain(error)
 
+    def wrong_scheme(self) -> str:
+        """What to change in the scheme of the URL if the server does not answer; empty if nothing. May wait."""
+        return wrong_scheme(self.endpoint)
+
     def explain(self, error: BaseException) -> BackendUnavailable:
         """`error` with the name of the server and a remedy for its operator."""
         if isinstance(error, BackendUnavailable):
             return error
-        text = str(error) or type(error).__name__
+        text = str(error).rstrip(".") or type(error).__name__
         if isinstance(error, TimeoutError | exceptions.TimeoutError):
             return BackendUnavailable(f"redis at {self.name} did not answer within {self.timeout_s * 1000:g} ms")
         if isinstance(error, exceptions.OutOfMemoryError):
-            return BackendUnavailable(f"redis at {self.name} has reached its maxmemory: raise it ({text})")
-        for sign, remedy in _REMEDIES:
-            if _matches(sign, error, text):
-                advice = remedy.format(permissions=self._permissions)
-                return BackendMisconfigured(f"redis at {self.name}: {advice} ({text})")
+            return BackendUnavailable(f"redis at {self.name} has reached its maxmemory; raise it ({text})")
+        if advice := advice_for(error, text, self.endpoint, self._permissions):
+            return BackendMisconfigured(f"redis at {self.name}: {advice}")
         return BackendUnavailable(f"redis at {self.name}: {text}")
-
-
-def _matches(sign: type[Exception] | str | re.Pattern[str], error: BaseException, text: str) -> bool:
-    if isinstance(sign, str):
-        return sign in text
-    return bool(sign.search(text)) if isinstance(sign, re.Pattern) else isinstance(error, sign)
 
 
 def text_fields(reply: Any) -> dict[str, str]:

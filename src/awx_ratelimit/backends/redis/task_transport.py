@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from awx_ratelimit.backends.redis.endpoint import Endpoint
 from awx_ratelimit.backends.redis.replies import CLOSED, ReplyReader
-from awx_ratelimit.backends.redis.thread_transport import connect_error, packed
+from awx_ratelimit.backends.redis.thread_transport import failed, packed
 from awx_ratelimit.runtime.deadlines import TaskDeadline
 
 #: Called once with the replies of an exchange, or with the error that ended the connection.
@@ -24,13 +24,12 @@ _TURNS = 4
 
 
 class TaskTransport(asyncio.Protocol):
-    """An open connection to the server at `address`. After an error it is closed, and fails the exchange in flight.
+    """An open connection to a server. After an error it is closed, and fails the exchange in flight.
 
     `greeting` is the reply to HELLO.
     """
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self) -> None:
         self._reader = ReplyReader()
         self._done: Done | None = None
         self._transport: Any = None
@@ -96,8 +95,7 @@ class TaskTransport(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if not self._lost.done():
             self._lost.set_result(None)
-        text = f"Error while reading from {self._address} : {error.args}" if error else CLOSED
-        self.drop(RedisConnectionError(text))
+        self.drop(failed("read", error) if error else RedisConnectionError(CLOSED))
 
     def is_ready(self) -> bool:
         """Whether an exchange may begin at once: the server has neither closed the connection nor sent anything."""
@@ -142,17 +140,16 @@ class TaskTransport(asyncio.Protocol):
 async def async_open_transport(endpoint: Endpoint, deadline: TaskDeadline) -> TaskTransport:
     """A new connection, after its handshake. Raises RedisError. Only opening it counts as a step of `deadline`."""
     loop = asyncio.get_running_loop()
-    new = partial(TaskTransport, endpoint.address)
     try:
         if endpoint.path:
-            _, transport = await loop.create_unix_connection(new, endpoint.path)
+            _, transport = await loop.create_unix_connection(TaskTransport, endpoint.path)
         else:
             tls: dict[str, Any] = {}
             if endpoint.trust is not None:
                 tls = {"ssl": endpoint.trust.context(), "server_hostname": endpoint.host}
-            _, transport = await loop.create_connection(new, endpoint.host, endpoint.port, **tls)
+            _, transport = await loop.create_connection(TaskTransport, endpoint.host, endpoint.port, **tls)
     except OSError as error:
-        raise connect_error(endpoint, error) from error
+        raise failed("connect", error) from error
     deadline.resume()
     try:
         handshake = endpoint.handshake()

@@ -67,13 +67,12 @@ class DeadlineSocket:
 
 
 class ThreadTransport:
-    """An open connection to `endpoint`. Each exchange ends by the deadline that it was opened with.
+    """An open connection. Each exchange ends by the deadline that it was opened with.
 
     `greeting` is the reply to HELLO. After an error it must be dropped.
     """
 
-    def __init__(self, endpoint: Endpoint, sock: DeadlineSocket) -> None:
-        self._address = endpoint.address
+    def __init__(self, sock: DeadlineSocket) -> None:
         self._socket = sock
         self._reader = ReplyReader()
         self.greeting: Any = None
@@ -103,8 +102,7 @@ class ThreadTransport:
         except TimeoutError:
             raise
         except OSError as error:
-            number, text = error.args if len(error.args) == 2 else ("UNKNOWN", error)
-            raise RedisConnectionError(f"Error {number} while writing to socket. {text}.") from error
+            raise failed("send", error) from error
 
     def _receive(self) -> bytes:
         try:
@@ -112,7 +110,7 @@ class ThreadTransport:
         except TimeoutError:
             raise
         except OSError as error:
-            raise RedisConnectionError(f"Error while reading from {self._address} : {error.args}") from error
+            raise failed("read", error) from error
         if not data:
             raise RedisConnectionError(CLOSED)
         return data
@@ -137,7 +135,7 @@ def open_transport(endpoint: Endpoint, deadline: Deadline) -> ThreadTransport:
     """A new connection, after its handshake. Raises RedisError, and TimeoutError after `deadline`."""
     sock = _connect(endpoint, deadline)
     try:
-        transport = ThreadTransport(endpoint, DeadlineSocket(sock, deadline))
+        transport = ThreadTransport(DeadlineSocket(sock, deadline))
         handshake = endpoint.handshake()
         transport.greeting = endpoint.greeting(transport.exchange(packed(handshake), len(handshake)))
     except BaseException:
@@ -151,10 +149,9 @@ def packed(commands: Sequence[Command]) -> bytes:
     return b"".join(map(pack_command, commands))
 
 
-def connect_error(endpoint: Endpoint, error: OSError) -> RedisConnectionError:
-    """The error for a connection that could not be opened."""
-    number, text = error.args[:2] if len(error.args) > 1 else (error, "")
-    return RedisConnectionError(f"Error {number} connecting to {endpoint.address}.{f' {text}.' if text else ''}")
+def failed(step: str, error: Exception) -> RedisConnectionError:
+    """The error for a `step` of a connection, such as ``connect``, that failed with `error`."""
+    return RedisConnectionError(f"cannot {step}: {getattr(error, 'strerror', None) or error}")
 
 
 def _connect(endpoint: Endpoint, deadline: Deadline) -> Any:
@@ -168,7 +165,7 @@ def _connect(endpoint: Endpoint, deadline: Deadline) -> Any:
     except TimeoutError:
         raise
     except OSError as error:
-        raise connect_error(endpoint, error) from error
+        raise failed("connect", error) from error
     deadline.begin_late()
     return sock
 

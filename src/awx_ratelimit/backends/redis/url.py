@@ -87,6 +87,7 @@ _GROUPS = {
 }
 _GROUP_SCHEMES = {f"{scheme}+{kind}": kind for scheme in ("redis", "rediss", "valkey", "valkeys") for kind in _GROUPS}
 _GROUP_URL = re.compile("//(?P<user>[^/?#@]*@)?(?P<hosts>[^/?#@]+)(?P<path>/[^?#]*)?([?](?P<query>[^#]*))?")
+_DATABASE_PATH = re.compile("(/[0-9]*)?").fullmatch
 #: redis-py needs a host, and the real one is not known yet.
 _ANY_HOST = "localhost"
 
@@ -125,33 +126,37 @@ def _seeds(text: str, port: int) -> tuple[tuple[str, int], ...]:
 
 def _client_url(url: str) -> str:
     parts = _split(url)
-    if parts is None:
-        raise ValueError(f"redis URL: expected {_EXAMPLES}; got one that cannot be parsed")
     scheme = _SCHEMES.get(parts.scheme)
     if scheme is None:
         known = f"{', '.join(_SCHEMES)}, redis+sentinel, redis+cluster"
         raise ValueError(f"redis URL: expected one of the schemes {known}; got {parts.scheme!r}")
     rest = url[len(parts.scheme) :]
+    # After an unquoted / in a password, the path holds the rest of the password, up to the @.
+    if rest.startswith("://") and scheme != "unix" and "@" not in parts.path and not _DATABASE_PATH(parts.path):
+        raise ValueError("redis URL: database: expected a number, as in redis://host:6379/0")
     if not rest.startswith("://") or parts.fragment or not _names_server(parts, scheme):
         raise ValueError(f"redis URL: expected {_EXAMPLES}; got no server")
     _parse_options(parts.query, scheme, _OPTIONS | _DATABASE)
     return scheme + rest
 
 
-def _split(url: str) -> SplitResult | None:
+def _split(url: str) -> SplitResult:
+    error = f"redis URL: expected {_EXAMPLES}; got one that cannot be parsed"
     try:
         parts = urlsplit(str(url))
+        if "@" not in parts.path + parts.query + parts.fragment:
+            error = "redis URL: port: expected a number from 1 to 65535, as in redis://host:6379"
         # Its own error for a wrong port shows a piece of the password if that contains a slash.
         _ = parts.port
     except ValueError:
-        return None
+        raise ValueError(error) from None
     return parts
 
 
 def _names_server(parts: SplitResult, scheme: str) -> bool:
     if scheme == "unix":
         return parts.hostname is None and len(parts.path) > 1
-    return re.fullmatch("(/[0-9]*)?", parts.path) is not None
+    return _DATABASE_PATH(parts.path) is not None
 
 
 def _parse_options(query: str, scheme: str, options: dict[str, str]) -> dict[str, str]:
@@ -164,6 +169,7 @@ def _parse_options(query: str, scheme: str, options: dict[str, str]) -> dict[str
         if name not in known:
             got = f"option {name!r}" if may_show else "an unknown option"
             tls = " (only with rediss://)" if name in _TLS_OPTIONS else ""
+            tls = "; for TLS, write rediss://" if name in ("ssl", "tls") and scheme == "redis" else tls
             raise ValueError(f"redis URL: got {got}{tls}; expected one of {', '.join(known)}, {_BACKEND_OPTIONS}")
         if not _is_valid(value, known[name]):
             got = f", got {value!r}" if may_show and known[name] != _TEXT else ""

@@ -35,7 +35,7 @@ class PeriodicThread:
         self._lock = threading.RLock()
         self._signals: _Signals = queue.SimpleQueue()
         self._awake = False
-        #: In the thread: its own signals, even when the next thread has others.
+        #: In each thread that was started: its own signals, even when the next thread has others.
         self._own = threading.local()
         #: It runs, or is about to.
         self.thread: threading.Thread | None = None
@@ -83,7 +83,7 @@ class PeriodicThread:
         A `wake` meanwhile causes another call of `work`, as always.
         """
         until_s, is_woken = time.monotonic() + seconds, False
-        signals: _Signals = self._own.signals
+        signals: _Signals = getattr(self._own, "signals", self._signals)
         try:
             while (last := signals.get(timeout=max(0.0, until_s - time.monotonic()))) is None:
                 is_woken = True

@@ -103,7 +103,7 @@ _STORE = (
 _COMMANDS = (
     "account_commands", "account_views", "app", "explain_command", "find_key_command", "key_commands", "key_stores",
     "callers", "current_usage", "loadtest_command", "metrics_commands", "moments", "options", "scan_command",
-    "server_commands", "stdin_key", "usage_commands",
+    "plan_sources", "server_commands", "stdin_key", "usage_commands",
 )  # fmt: skip
 _DJANGO_APP = ("apps", "checks", "management/commands/awx_ratelimit")
 _DJANGO = ("admission", "configuration", "limits", "messages", "middleware", "users")

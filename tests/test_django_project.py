@@ -1,5 +1,6 @@
 """examples/django_project under a real ASGI and a real WSGI server, and its commands."""
 
+import re
 import subprocess
 import sys
 import time
@@ -106,5 +107,5 @@ def test_commands() -> None:
     """The project passes its checks, and the command shows its plans and the state of its backend."""
     assert "no issues" in manage("check")
     shown = manage("awx_ratelimit", "check").splitlines()
-    assert shown[0].startswith("plan starter: minute 60 per minute")
+    assert re.fullmatch("starter +minute +60 per minute, burst 60; at most 120 in any minute", shown[1])
     assert shown[-1] == "backend host: ok"

@@ -24,6 +24,7 @@ from awx_ratelimit import (
     MemoryBackend,
     Plan,
     PlanTable,
+    Rule,
     StoredKeys,
     open_async_backend,
     open_backend,
@@ -125,8 +126,43 @@ def test_checks_in_an_event_loop(tmp_path: Path, url: str, nothing_blocks_the_ev
 
 
 def test_check_command(backend: MemoryBackend) -> None:
-    """It prints each plan and the state of the backend."""
-    assert run(settings(backend), "check") == "plan p: minute 60 per minute, concurrent 5\nbackend memory: ok\n"
+    """It prints each limit and the state of the backend."""
+    team = Plan.of("team", per_minute=9, account=Plan.of("a", per_day=7))
+    configured = settings(
+        backend,
+        plans=[PLAN, team],
+        anonymous=Plan.of("public", per_minute=3),
+        service=Plan.of("all", per_second=90),
+        rules=[Rule("/login", budget="login", plan=Plan.of("login", per_hour=5), per="address")],
+    )
+
+    assert run(configured, "check").splitlines() == [
+        "plan           limit           allows",
+        "p              minute          60 per minute, burst 60; at most 120 in any minute",
+        "p              concurrent      5 in flight",
+        "team           minute          9 per minute, burst 9; at most 18 in any minute",
+        "(anonymous)    minute          3 per minute, burst 3; at most 6 in any minute",
+        "team           account.day     7 per day, burst 7; at most 14 in any day",
+        "(everybody)    service.second  90 per second, burst 90; at most 180 in any second",
+        "(rule /login)  login.hour      5 per hour, burst 5; at most 10 in any hour",
+        "backend memory: ok",
+    ]
+
+
+def test_scope(backend: MemoryBackend) -> None:
+    """`show` and `reset` with --scope mean the budget of a rule, or the limits of a plan in that scope."""
+    login, address = Plan.of("login", per_hour=5), "address:192.0.2.1"
+    Limiter(backend).acquire(address, login, 2, scope="login")
+    Limiter(backend).acquire(address, PLAN, 7, scope="other")
+    configured = settings(backend, rules=[Rule("/login", budget="login", plan=login, per="address")])
+
+    assert run(configured, "show", address, "--scope", "login").startswith("login.hour: 3 of 5 left")
+    assert run(configured, "show", address, "--scope", "other", "--plan", "p").startswith("other.minute: 53 of 60")
+    with pytest.raises(CommandError, match="scope: no rule has the budget 'other'; write one of login, or name the"):
+        run(configured, "show", address, "--scope", "other")
+    assert run(configured, "reset", address, "--scope", "login") == "usage reset\n"
+    assert "in the scope 'login' now" in run(configured, "show", address, "--scope", "login")
+    assert run(configured, "show", address, "--scope", "other", "--plan", "p").startswith("other.minute: 53 of 60")
 
 
 def test_looking_creates_no_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from awx_ratelimit import (
     Plan,
     PlanTable,
     Request,
+    Rule,
     StaticKeys,
     StoredKeys,
 )
@@ -301,6 +303,72 @@ def test_whole_key_of_an_app(run: Run, url: str, app: str) -> None:
     assert unknown.status == 2
     assert unknown.err.startswith("error: the app does not have the key; check --plans")
     assert "awx_other_key" not in unknown.err
+
+
+LOGIN = Plan.of("login", per_minute=5)
+
+
+@pytest.fixture
+def budgets(named: Named, url: str) -> str:
+    """The name of a gate whose rules have budgets for each kind of owner, of which some is used."""
+    rules = [
+        Rule(f"/{per}", budget=f"by-{per}", plan=LOGIN, per=per) for per in ("caller", "account", "address", "everyone")
+    ]
+    keys = StaticKeys({"awx_a": Caller("ada", CODE_PLAN, account="acme"), "awx_b": Caller("bob", PUBLIC)})
+    with closing(Limiter(open_backend(url))) as limiter:
+        gate = Gate(limiter, plans=PlanTable.default(), identify=keys, rules=rules)
+        for key, per in (("a", "caller"), ("a", "account"), ("b", "account"), ("b", "address"), ("a", "everyone")):
+            headers = {b"x-api-key": [f"awx_{key}".encode()]}
+            gate.admit(Request("GET", f"/{per}", "192.0.2.1", lambda name, sent=headers: sent.get(name, [])))  # type: ignore[misc]
+    return named(gate)
+
+
+@pytest.mark.parametrize(
+    ("subject", "scope", "of"),
+    [
+        ("ada", "by-caller", "ada"),
+        ("ada", "by-account", "acme"),
+        ("bob", "by-account", "bob"),
+        ("address:192.0.2.1", "by-address", "address:192.0.2.1"),
+        ("ada", "by-everyone", "everyone"),
+        ("everyone", "by-everyone", "everyone"),
+    ],
+)
+def test_budget_of_a_rule(run: Run, url: str, budgets: str, subject: str, scope: str, of: str) -> None:
+    """--scope shows the budget of a rule of the app, whoever owns it."""
+    ran = run("usage", subject, "--scope", scope, "--plans", budgets, "--backend", url, "--json")
+
+    assert ran.json["subject"] == of
+    assert [(one["limit"], one["used"], one["capacity"]) for one in ran.json["limits"]] == [(f"{scope}.minute", 1, 5)]
+
+
+def test_scope_of_a_plan(run: Run, url: str, named: Named, budgets: str) -> None:
+    """--scope with --plan shows the limits of that plan in the scope, also without an app; --plans may name a Plan."""
+    words = ("usage", "ada", "--scope", "by-caller", "--backend", url, "--json")
+    of_app = run(*words, "--plans", budgets, "--plan", "growth").json
+    of_plan = run(*words, "--plans", named(LOGIN), "--plan", "login").json
+    own = run("usage", "login:ann", "--plans", named(LOGIN), "--backend", url, "--json").json
+
+    assert [one["capacity"] for one in of_app["limits"]] == [300, 100_000, 25]
+    assert [(one["limit"], one["used"]) for one in of_plan["limits"]] == [("by-caller.minute", 1)]
+    assert [one["capacity"] for one in own["limits"]] == [5]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--plans", "APP"), "scope: no rule has the budget 'logon'; write one of by-account, by-address, by-caller"),
+        ((), "scope: no rule has the budget 'logon'; name an app whose rules have it with --plans, or name the plan"),
+        (("--plan", "golden"), "--plan: expected one of the plans starter, growth, got 'golden'"),
+    ],
+)
+def test_unknown_scope(run: Run, url: str, budgets: str, words: tuple[str, ...], says: str) -> None:
+    """A scope whose limits are not known is one error that says how to name them."""
+    named = (budgets if word == "APP" else word for word in words)
+    ran = run("usage", "ada", "--scope", "logon", *named, "--backend", url)
+
+    assert (ran.status, ran.out) == (2, "")
+    assert says in ran.err
 
 
 def test_unknown_plan_of_an_app(run: Run, url: str, app: str) -> None:

@@ -16,7 +16,7 @@ from tests.processes import free_port
 from tests.redis_groups import Cluster
 from tests.redis_servers import RedisServer, StartRedis
 
-from awx_ratelimit import STARTER, Budget, Limiter, PlanTable
+from awx_ratelimit import STARTER, Budget, Gate, Limiter, MemoryBackend, Plan, PlanTable, Rule
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.open import open_backend, own_url
 from awx_ratelimit.backends.postgres import doctor as postgres_doctor
@@ -46,6 +46,24 @@ def test_plans_check_of_an_app(run: Run, named: Named) -> None:
 
     assert ran.status == 0
     assert "60 per minute, burst 60; at most 120 in any minute" in ran.out
+
+
+def test_plans_check_of_a_gate(run: Run, named: Named) -> None:
+    """For an app, it prints also the plan of requests without a key, and the budgets of its rules."""
+    rules = [Rule(path, budget="login", plan=Plan.of("login", per_hour=5)) for path in ("/login", "/token")]
+    anonymous, table = Plan.of("public", per_minute=3), PlanTable.default()
+    gate = named(Gate(Limiter(MemoryBackend()), plans=table, identify=lambda _: None, anonymous=anonymous, rules=rules))
+    lines = [re.split(r"  +", line.strip()) for line in run("plans", "check", gate).out.splitlines()]
+    document = run("plans", "check", gate, "--json").json
+
+    assert lines[-2:] == [
+        ["(anonymous)", "minute", "3 per minute, burst 3; at most 6 in any minute"],
+        ["(rule /login)", "login.hour", "5 per hour, burst 5; at most 10 in any hour"],
+    ]
+    assert document["anonymous"]["name"] == "public"
+    assert [(one["budget"], one["path"], one["plan"]["name"]) for one in document["budgets"]] == [
+        ("login", "/login", "login")
+    ]
 
 
 def test_plans_check_mistake(run: Run, tmp_path: Path) -> None:

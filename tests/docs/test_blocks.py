@@ -161,6 +161,9 @@ def _commands(script: str) -> list[list[str]]:
 
 def _check_command(words: list[str]) -> None:
     group = get_command(app)
+    if words[0].startswith("--"):
+        assert words[0] in {name for each in group.params for name in each.opts}, words
+        return
     with group.make_context("awx-ratelimit", [], resilient_parsing=True) as context:
         name, found, rest = group.resolve_command(context, words)  # type: ignore[attr-defined]
         if name in ("keys", "accounts", "plans", "metrics", "usage"):

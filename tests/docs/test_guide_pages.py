@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -153,8 +154,11 @@ class TestLogin:
     def test_unlock_from_a_terminal(
         self, names: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The commands of the page show the limit of a name, and reset it and that of an address."""
-        Path("plans.toml").write_text(blocks("docs/login-protection.md", "toml")[0])
+        """The commands of the page show and reset the limits of a name and of an address."""
+        shop, logins = ModuleType("shop"), ModuleType("shop.logins")
+        vars(logins).update(names)
+        monkeypatch.setitem(sys.modules, "shop", shop)
+        monkeypatch.setitem(sys.modules, "shop.logins", logins)
         monkeypatch.delenv("AWX_DATABASE")
         monkeypatch.setenv("AWX_BACKEND", f"host://{Path.cwd()}/limits")
         limiter = Limiter(open_backend(f"host://{Path.cwd()}/limits"))
@@ -162,8 +166,10 @@ class TestLogin:
         limiter.acquire("address:192.0.2.1", names["BY_ADDRESS"], 5, scope="login")
         lines = [line.split()[1:] for line in blocks("docs/login-protection.md", "sh")[0].splitlines()[1:]]
 
-        assert [main(line) for line in lines] == [0, 0, 0]
-        assert re.search(r"^hour +login:ann +requests +3 +17 +20 ", capsys.readouterr().out, re.MULTILINE)
+        assert [main(line) for line in lines] == [0, 0, 0, 0]
+        shown = capsys.readouterr().out
+        assert re.search(r"^hour +login:ann +requests +3 +17 +20 ", shown, re.MULTILINE)
+        assert re.search(r"^login.minute +address:192.0.2.1 \(login\) +requests +5 +0 +5 ", shown, re.MULTILINE)
         assert limiter.peek("login:ann", names["BY_NAME"]).usages[0].remaining == 20
         assert limiter.peek("address:192.0.2.1", names["BY_ADDRESS"], scope="login").usages[0].remaining == 5
         limiter.close()

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from awx_ratelimit.cli import output, plan_words
+from awx_ratelimit.cli import output
 from awx_ratelimit.cli.key_stores import Database, Plans, existing_account, note_unrecorded, open_service
 from awx_ratelimit.cli.moments import From, To
 from awx_ratelimit.cli.options import Json
 from awx_ratelimit.cli.plan_sources import plan_source
 from awx_ratelimit.cli.usage_commands import By, ByPeriod, named_amounts, range_of
+from awx_ratelimit.core import plan_words
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable

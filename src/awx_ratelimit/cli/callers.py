@@ -11,6 +11,7 @@ import typer
 from awx_ratelimit.cli import output
 from awx_ratelimit.cli.app_gates import ask
 from awx_ratelimit.cli.key_stores import open_service
+from awx_ratelimit.cli.plan_sources import plan_among
 from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin, refuse_key_argument
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
@@ -167,9 +168,4 @@ def _caller_with_key(gate: AnyGate, key: str) -> Caller:
 
 def _named_plan(name: str, gate: AnyGate | None) -> str | Plan:
     """The plan `name`, which may be one that only the code of the app has."""
-    if gate is None:
-        return name
-    plans = known_plans(gate.parts)
-    if name not in plans:
-        raise typer.BadParameter(f"expected one of the plans {', '.join(plans)}, got {name!r}", param_hint="--plan")
-    return plans[name]
+    return name if gate is None else plan_among(known_plans(gate.parts), name)

@@ -6,16 +6,24 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from awx_ratelimit.cli import output, plan_words
+from awx_ratelimit.cli import output
 from awx_ratelimit.cli.callers import StoreOfCallers, Subject, account_of, given_caller
 from awx_ratelimit.cli.options import AppPlans, Json, with_options
-from awx_ratelimit.cli.plan_sources import plan_source
+from awx_ratelimit.cli.plan_sources import PlanSource, plan_source
 from awx_ratelimit.cli.server_commands import Backend, limiter_at
-from awx_ratelimit.core import durations
+from awx_ratelimit.core import durations, plan_words
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget, own_account
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.usage import Usage
-from awx_ratelimit.http.subject_usage import account_usages, current_usages, note_if_unused, note_if_unused_account
+from awx_ratelimit.http.subject_usage import (
+    account_usages,
+    budget_usages,
+    current_usages,
+    note_if_unused,
+    note_if_unused_account,
+    rule_budget,
+)
 from awx_ratelimit.keys.validation import refuse_key
 from awx_ratelimit.runtime.documentation import page
 
@@ -65,6 +73,13 @@ class SubjectOptions(AccountOptions):
         bool,
         typer.Option("--no-account", help="The subject has no account. Its own account limits are printed first."),
     ] = False
+    scope: Annotated[
+        str | None,
+        typer.Option(
+            help="Print the limits in this scope, such as the budget of a rule of the app in --plans. The limits of "
+            "any other scope are those of --plan."
+        ),
+    ] = None
 
 
 @with_options(SubjectOptions)
@@ -74,12 +89,15 @@ def subject_usage(subject: Subject, options: SubjectOptions) -> None:
     With --account, the limits that all keys of the account share come first. With --no-account, the subject belongs to
     no account, and what it uses of such limits by itself comes first. With --database, the subject may be the ID of a
     key, and the limits are those of its account in the key store. If the subject uses nothing now, a line on stderr
-    says so. Limits of rules and of routes are not printed: `explain` prints those of a request.
+    says so. Limits of rules and of routes are not printed without --scope: `explain` prints those of a request.
     """
     if options.account is not None and options.no_account:
         raise typer.BadParameter("expected one of --account and --no-account, got both", param_hint="--account")
     table, gate = plan_source(options.plans)
     caller = given_caller(subject, options.account, options.plan, database=options.database, gate=gate)
+    if options.scope is not None:
+        _print_scope(caller, options.scope, PlanSource(table, gate), options)
+        return
     plan, account = table.resolve(caller), caller.account
     _note_built_in_plans(options)
     # Where the store or the app names the account, the plan may share no limit among its keys.
@@ -92,6 +110,19 @@ def subject_usage(subject: Subject, options: SubjectOptions) -> None:
     pairs = sorted(_with_measures(usages, [plan, *(budget.plan for budget in shared)]), key=_is_own)
     whose = {"subject": caller.subject} | ({} if account is None else {"account": account})
     _print(whose, pairs, json=options.json)
+
+
+def _print_scope(caller: Caller, scope: str, source: PlanSource, options: SubjectOptions) -> None:
+    if options.plan is None:
+        budget = rule_budget(None if source.gate is None else source.gate.parts, caller, scope)
+    else:
+        # A caller of no table, so that no override of the subject applies.
+        plan = caller.plan if isinstance(caller.plan, Plan) else source.plan_named(options.plan)
+        budget = Budget(caller.subject, plan, scope)
+    with limiter_at(options.backend) as limiter:
+        usages = budget_usages(limiter, budget)
+    output.say_all(note_if_unused(budget.subject, usages, scope))
+    _print({"subject": budget.subject}, _with_measures(usages, [budget.plan]), json=options.json)
 
 
 @with_options(AccountOptions)

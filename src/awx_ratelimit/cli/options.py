@@ -14,7 +14,7 @@ AppPlans = Annotated[
     str | None,
     typer.Option(
         envvar="AWX_PLANS",
-        help="Plan table (TOML), or the app that has plans and callers in its code, as module:attribute. "
+        help="Plan table (TOML), or what has plans in code, as module:attribute: an app with its callers, or a Plan. "
         "Default: the built-in plans.",
     ),
 ]

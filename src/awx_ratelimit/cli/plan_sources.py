@@ -1,12 +1,17 @@
 """The plans of an app, as the option ``--plans`` names them: a file, or what has them in the code of the app."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import typer
+
 from awx_ratelimit.cli.app_gates import gate_around, imported
+from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.http.explain import AnyGate
+from awx_ratelimit.http.known_callers import known_plans
 
 _OPTION: Final = "--plans"
 _is_in_code = re.compile(r"[\w.]+:[\w.]+(\(\))?").fullmatch
@@ -18,9 +23,21 @@ class PlanSource(NamedTuple):
     table: PlanTable
     gate: AnyGate | None = None
 
+    def plan_named(self, name: str) -> Plan:
+        """The plan `name`, without the overrides of anybody. Raises BadParameter that lists all plans."""
+        in_table = {plan.name: plan for plan in self.table.plans}
+        return plan_among(in_table if self.gate is None else known_plans(self.gate.parts), name)
+
+
+def plan_among(plans: Mapping[str, Plan], name: str) -> Plan:
+    """The plan `name`. Raises BadParameter that lists all plans."""
+    if name not in plans:
+        raise typer.BadParameter(f"expected one of the plans {', '.join(plans)}, got {name!r}", param_hint="--plan")
+    return plans[name]
+
 
 def plan_source(named: str | None, option: str = _OPTION) -> PlanSource:
-    """The plans that `named` means: a TOML file, or an app, a gate or a PlanTable as ``module:attribute``.
+    """The plans that `named` means: a TOML file, or an app, a gate, a PlanTable or a Plan as ``module:attribute``.
 
     None means the built-in plans. Raises ValueError that names the `option` and says what was found instead.
     """
@@ -31,5 +48,7 @@ def plan_source(named: str | None, option: str = _OPTION) -> PlanSource:
     found = imported(named, option)
     if isinstance(found, PlanTable):
         return PlanSource(found)
+    if isinstance(found, Plan):
+        return PlanSource(PlanTable([found], default=found.name))
     gate = gate_around(found, named, option)
     return PlanSource(gate.parts.plans, gate)

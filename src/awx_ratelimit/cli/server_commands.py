@@ -12,14 +12,13 @@ import typer
 
 from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.open import examine, open_to_look, own_url
-from awx_ratelimit.cli import output, plan_words
+from awx_ratelimit.cli import output
 from awx_ratelimit.cli.callers import StoreOfCallers, Subject, caller_of, is_in_store, named_subject
 from awx_ratelimit.cli.installed import installed
 from awx_ratelimit.cli.options import Json
 from awx_ratelimit.cli.plan_sources import plan_source
-from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, scoped_name
-from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable, StateDamaged
+from awx_ratelimit.http.plan_listing import COLUMNS, PlanListing
 from awx_ratelimit.http.subject_usage import nothing_to_reset, usage_reset
 from awx_ratelimit.limiter_sync import Limiter
 
@@ -40,8 +39,6 @@ Scope = Annotated[
     str | None,
     typer.Option(help="Reset only this scope, such as `account` for the limits that an account's keys share."),
 ]
-#: The heading of the limits that all callers share.
-_EVERYBODY = "(everybody)"
 _NO_URL = Finding(
     "backend",
     "warning",
@@ -57,18 +54,16 @@ def _plans() -> None:
 
 @plans.command()
 def check(file: PlanTableName, *, json: Json = False) -> None:
-    """Check a plan table, and print the limits of its plans, of their accounts and of the service."""
-    table = plan_source(file, "FILE").table
+    """Check a plan table, and print the limits of its plans, of their accounts and of the service.
+
+    For an app, print also the plan of requests without a key, plans that only its code has, and the budgets of rules.
+    """
+    table, gate = plan_source(file, "FILE")
+    listed = PlanListing.of(table, None if gate is None else gate.parts)
     if json:
-        service = table.service and plan_words.plan_fields(table.service)
-        output.print_json({"plans": [plan_words.plan_fields(plan) for plan in table.plans], "service": service})
-        return
-    parts: list[tuple[str, str | None, Plan]] = [(plan.name, None, plan) for plan in table.plans]
-    parts += [(plan.name, ACCOUNT_SCOPE, plan.account) for plan in table.plans if plan.account]
-    parts += [(_EVERYBODY, SERVICE_SCOPE, table.service)] if table.service else []
-    rows = [(name, scoped_name(scope, limit), text) for name, scope, plan in parts
-            for limit, text in plan_words.limits(plan)]  # fmt: skip
-    output.print_table(("plan", "limit", "allows"), rows)
+        output.print_json(listed.fields())
+    else:
+        output.print_table(COLUMNS, listed.rows())
 
 
 def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None, database: StoreOfCallers = None) -> int:

@@ -120,10 +120,10 @@ _set_subject, _set_plan, _set_scope, _set_record, _set_kind = (
 _new = tuple.__new__
 
 
-def own_account(subject: str, plan: Plan) -> Budget:
+def own_account(subject: str, plan: Plan, scope: str = ACCOUNT_SCOPE) -> Budget:
     """The limits `plan` that a subject without an account has for itself alone, where accounts share them."""
-    budget = Budget(subject, plan, ACCOUNT_SCOPE)
-    _set_record(budget, ScopedSubject(budget.subject, scope_alone(ACCOUNT_SCOPE)))
+    budget = Budget(subject, plan, scope)
+    _set_record(budget, ScopedSubject(budget.subject, scope_alone(scope)))
     return budget
 
 

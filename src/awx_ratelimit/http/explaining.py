@@ -46,12 +46,17 @@ EXPLAINED: Final = (
 
 
 class GateParts(NamedTuple):
-    """What a gate consists of, for those who look into it. `anonymous` is the plan of requests without a key."""
+    """What a gate consists of, for those who look into it.
+
+    `anonymous` is the plan of requests without a key. `service`: the plan that everybody shares, if not of the table.
+    """
 
     limiter: Any
     identify: Any
     plans: PlanTable
     anonymous: Plan | None
+    rules: tuple[Rule, ...] = ()
+    service: Plan | None = None
 
     def reopen(self) -> None:
         """Let parts that the end of a lifespan has closed, such as a KeyVerifier, work again in the next one."""

@@ -124,7 +124,7 @@ class AsyncGate(AsyncBegins):
         self.release = limiter.give_back
         #: Whether requests of a method to a path are exempt.
         self.is_exempt = policy.is_exempt
-        self.parts = GateParts(limiter, identify, plans, anonymous)
+        self.parts = GateParts(limiter, identify, plans, anonymous, tuple(policy.rules), service)
 
     async def admit(self, request: Request) -> Admission:  # noqa: C901  # each kind of request has its branch
         """Decide one request. It raises neither for anything that a client sends nor when the backend fails."""

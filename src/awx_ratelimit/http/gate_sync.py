@@ -119,7 +119,7 @@ class Gate(Begins):
         self.release = limiter.give_back
         #: Whether requests of a method to a path are exempt.
         self.is_exempt = policy.is_exempt
-        self.parts = GateParts(limiter, identify, plans, anonymous)
+        self.parts = GateParts(limiter, identify, plans, anonymous, tuple(policy.rules), service)
 
     def admit(self, request: Request) -> Admission:
         """Decide one request. It raises neither for anything that a client sends nor when the backend fails."""

@@ -104,7 +104,7 @@ class Policy:
         self._preflight_hint_logged = False
         self._hooks = IdentifierHooks.of(identify)
         self.unknown_keys = UnknownKeys(self._hooks, self.addresses.subject)
-        rules = checked_rules(rules)
+        rules = self.rules = checked_rules(rules)
         check_reachable(rules)
         check_budgets(rules)
         check_costs(rules, plans, anonymous, self.shared.service, identify)

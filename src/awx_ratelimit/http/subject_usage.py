@@ -7,17 +7,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from shlex import quote
 from typing import Final
 
-from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget
+from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget, own_account
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import REQUESTS
 from awx_ratelimit.core.usage import Usage, are_full
+from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.client_address import subject_of_address
+from awx_ratelimit.http.explaining import GateParts
+from awx_ratelimit.http.owners import EVERYONE
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.runtime.documentation import page
 
 #: A peek for no requests refuses nothing: a command only looks.
 _NO_REQUESTS: Final = {REQUESTS: 0}
+#: For a look at another budget alone.
+_NO_LIMITS: Final = Plan.unlimited("none")
 
 
 def current_usages(limiter: Limiter, subject: str, plan: Plan, shared: Sequence[Budget] = ()) -> Sequence[Usage]:
@@ -37,12 +42,39 @@ def shared_limits(caller: Caller, plan: Plan) -> list[Budget]:
     return [Budget(caller.account, plan.account, ACCOUNT_SCOPE)]
 
 
-def note_if_unused(subject: str, usages: Iterable[Usage]) -> Iterator[str]:
-    """A note if `subject` uses none of its own limits: its name may be wrong."""
-    if are_full(one for one in usages if one.scope is None):
+def budget_usages(limiter: Limiter, budget: Budget) -> Sequence[Usage]:
+    """How the limits of `budget` stand. Charges nothing."""
+    return current_usages(limiter, budget.subject, _NO_LIMITS, [budget])
+
+
+def rule_budget(parts: GateParts | None, caller: Caller, scope: str) -> Budget:
+    """The limits in `scope` that requests of `caller` use, as a rule of the gate with `parts` has them.
+
+    Raises InvalidLimit, which names the budgets of all rules, if there is none.
+    """
+    rules = {rule.budget: rule for rule in (parts.rules if parts else ())}
+    rule = rules.get(scope)
+    if rule is None or rule.plan is None:
+        names = ", ".join(sorted(name for name in rules if name is not None))
+        advice = f"write one of {names}" if names else "name an app whose rules have it with --plans"
+        raise InvalidLimit(
+            f"scope: no rule has the budget {scope!r}; {advice}, or name the plan of the scope with --plan"
+        )
+    if rule.per == "everyone":
+        return Budget(EVERYONE, rule.plan, scope)
+    if rule.per == "account" and caller.account is None:
+        return own_account(caller.subject, rule.plan, scope)
+    return Budget(caller.account or caller.subject if rule.per == "account" else caller.subject, rule.plan, scope)
+
+
+def note_if_unused(subject: str, usages: Iterable[Usage], scope: str | None = None) -> Iterator[str]:
+    """A note if `subject` uses none of its own limits, or of those in `scope`: its name may be wrong."""
+    if are_full(one for one in usages if one.scope == scope):
+        where = "" if scope is None else f" in the scope {scope!r}"
         yield (
-            f"note: {subject!r} uses none of its limits now. Either it made no requests, everything has refilled, or "
-            f"your app names it otherwise. {_other_names(subject)} See {page('identify', 'the-name-of-a-subject')}"
+            f"note: {subject!r} uses none of its limits{where} now. Either it made no requests, everything has "
+            f"refilled, or your app names it otherwise. {_other_names(subject)} "
+            f"See {page('identify', 'the-name-of-a-subject')}"
         )
 
 

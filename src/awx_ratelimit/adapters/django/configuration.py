@@ -31,6 +31,7 @@ from awx_ratelimit.http.explaining import GateParts
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.identity.static_keys import StaticKeys
+from awx_ratelimit.http.validation import checked_rules
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 
@@ -72,8 +73,9 @@ class Configuration:
     @property
     def parts(self) -> GateParts:
         """What a gate of it consists of, without the limiter: to look at callers opens no backend."""
-        plans = self.plans
-        return GateParts(None, self._arguments["identify"], plans, self._arguments.get("anonymous"))
+        with one_error():
+            plans, given, rules = self.plans, self._arguments, checked_rules(self._arguments.get("rules", ()))
+        return GateParts(None, given["identify"], plans, given.get("anonymous"), tuple(rules), given.get("service"))
 
     @property
     def makes_gates(self) -> bool:

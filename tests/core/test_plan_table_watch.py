@@ -70,6 +70,54 @@ def test_invalid_change_keeps_the_table(
     assert str(path) in caplog.text
 
 
+def test_invalid_change_is_an_error_at_the_next_start(
+    path: Path, seconds: Seconds, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says that this process goes on, and that others will not start."""
+    table = PlanTable.watch(path)
+    _write(path, 0)
+    seconds.now += 1
+    _per_minute(table)
+
+    assert caplog.messages[0].endswith(
+        "; this process keeps the previous version. Correct the file: a process that starts now refuses it"
+    )
+    with pytest.raises(InvalidLimit, match="expected an integer >= 1, got 0"):
+        PlanTable.watch(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "removed"),
+    [
+        ('default = "p"\n[plans.p]\nper_minute = 1', "the plans 'gold', 'team'"),
+        ('default = "p"\n[plans.p]\nper_minute = 1\n[plans.team]\nper_minute = 1', "the plan 'gold'"),
+        ("[plans.p]\nper_minute = 1\n[plans.team]\nper_minute = 1", "the plan 'gold' and the default plan"),
+        ("[plans.p]\nper_minute = 1\n[plans.gold]\nper_minute = 1\n[plans.team]\nper_day = 1", "the default plan"),
+        ('default = "gold"\n[plans.p]\nper_day = 1\n[plans.gold]\nper_day = 1\n[plans.team]\nper_day = 1', None),
+    ],
+)
+def test_removed_plans_are_named(
+    path: Path, seconds: Seconds, caplog: pytest.LogCaptureFixture, text: str, removed: str | None
+) -> None:
+    """A change that removes plans, or the default, is used, and logs a warning with their names at once."""
+    _write(path, "60\n[plans.gold]\nper_minute = 600\n[plans.team]\nper_minute = 600")
+    table = PlanTable.watch(path)
+    path.write_text(text)
+    seconds.now += 1
+    table.resolve(Caller("s", "p"))
+
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert table.plans[0].name == "p"
+    assert said == (
+        []
+        if removed is None
+        else [
+            f"{path}: the change has removed {removed}; requests that need what is gone get a 503. Write it again, or "
+            "give their callers another plan"
+        ]
+    )
+
+
 def test_removed_file_keeps_the_table(path: Path, seconds: Seconds) -> None:
     """A removed file keeps the table until the file exists again."""
     table = PlanTable.watch(path)
@@ -136,7 +184,7 @@ def test_unreadable_file_keeps_the_table(
     assert kept == 60
     assert len(caplog.records) == 1
     assert f"{path}: " in caplog.text
-    assert "the previous version stays in use" in caplog.text
+    assert "this process keeps the previous version" in caplog.text
     assert why in caplog.text
 
 

@@ -11,8 +11,8 @@ from tests.interruptions import Interruption
 from awx_ratelimit.backends.redis.cluster import Cluster
 from awx_ratelimit.backends.redis.endpoint import Endpoint
 from awx_ratelimit.runtime.background_thread import BackgroundThread
-from awx_ratelimit.runtime.files import WatchedFile
 from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked
+from awx_ratelimit.runtime.watched_file import WatchedFile
 
 
 def file(folder: Path) -> tuple[Callable[[], Any], Any]:

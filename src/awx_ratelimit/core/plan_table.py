@@ -10,6 +10,7 @@ from typing import Any
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.limit_schema import Place
 from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
+from awx_ratelimit.core.plan_changes import warn_of_removed_plans
 from awx_ratelimit.core.plan_schema import (
     Override,
     RefusalText,
@@ -20,7 +21,8 @@ from awx_ratelimit.core.plan_schema import (
 )
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
-from awx_ratelimit.runtime.files import WatchedFile, read_toml
+from awx_ratelimit.runtime.files import read_toml
+from awx_ratelimit.runtime.watched_file import WatchedFile
 
 _MAX_CACHED = 65_536
 _CALLER_PLAN = Place("caller", "plan")
@@ -52,6 +54,7 @@ class PlanTable:
                 raise InvalidLimit(f"{source}: plans.{plan.name}: two plans have this name")
         self._source = source
         self._default = default
+        self.has_default = default is not None
         #: The plan that all callers share; None without one.
         self.service = checked_service(service)
         self._refusals = refusals or {}
@@ -207,7 +210,7 @@ class _WatchedPlanTable(PlanTable):
     """See `PlanTable.watch`. Usage is kept when the table changes, as it is when a caller changes its plan."""
 
     def __init__(self, path: str | PurePath) -> None:
-        self._file = WatchedFile(path, PlanTable.from_toml)
+        self._file = WatchedFile(path, PlanTable.from_toml, warn_of_removed_plans)
         self.service = self._file.value.service
 
     @property

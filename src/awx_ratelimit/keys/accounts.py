@@ -234,8 +234,7 @@ class Accounts:
                 read_override(overrides, Place("account"))
         except InvalidLimit as error:
             if self._check_plan is not None:
-                what = "there is no such plan" if field == "plan" else "the plan table refuses these limits"
-                raise InvalidKeyRequest(what, remedy=error.reason, field=field) from error
+                raise validation.refused_by_table(error.reason, field) from error
             raise InvalidKeyRequest("not a valid override", remedy=error.reason, field="overrides") from error
         return plan, overrides
 

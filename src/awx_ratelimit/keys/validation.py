@@ -125,6 +125,16 @@ def overrides(mapping: object, *, field: str = "overrides") -> Mapping[str, Any]
     return stored or None
 
 
+def refused_by_table(reason: str, field: str) -> InvalidKeyRequest:
+    """The error for a plan or overrides that the plan table refuses. `reason` begins with the place of the mistake."""
+    place, _, rest = reason.partition(": ")
+    if place == field == "plan":
+        what, _, remedy = rest.partition("; ")
+        return InvalidKeyRequest(what, remedy=remedy, field=field)
+    remedy = reason.removeprefix("overrides.").removeprefix("overrides: ")
+    return InvalidKeyRequest("the plan table refuses these limits", remedy=remedy, field=field)
+
+
 def readable_text(
     value: object, *, field: str = "name", max_characters: int = MAX_NAME_CHARACTERS, finder: KeyFinder = FINDER
 ) -> str:

@@ -1,4 +1,4 @@
-"""Opens files without trusting the path, reads TOML files, and loads a file again when it changes.
+"""Opens files without trusting the path, and reads TOML files.
 
 An opened file is no link, device or pipe, and unless allowed no file that another user can change.
 
@@ -11,19 +11,15 @@ import errno
 import logging
 import os
 import stat
-import time
 import tomllib
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from awx_ratelimit.errors import InvalidLimit
-from awx_ratelimit.runtime.forks import ForkSafeLock, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
-_Value = TypeVar("_Value")
 #: Creates the file at a path; returns its descriptor.
 Create = Callable[[str], int]
 _MODE = 0o600
@@ -36,7 +32,6 @@ _SAFELY = (
 )
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _ATTEMPTS = 10
-_CHECK_INTERVAL_S = 1.0
 #: The largest TOML file. A request may have to read it; 4 MiB hold some 50,000 overrides.
 _MAX_TOML_BYTES = 4_194_304
 _OPT_IN = "pass allow_other_users=True (in a URL: ?allow_other_users=true) if you trust them"
@@ -199,51 +194,3 @@ def read_toml(path: str | PurePath) -> dict[str, Any]:
         raise InvalidLimit(f"{path}: cannot be read: {error.strerror}; use the path of a readable TOML file") from error
     except (ValueError, RecursionError) as error:
         raise InvalidLimit(f"{path}: is not TOML: {error}") from error
-
-
-class WatchedFile(Generic[_Value]):
-    """Holds `load(path)` as `value`, and loads it again when the file has changed.
-
-    The owner calls `check` once the monotonic clock has reached `check_at_s`, which is once a second at most. If `load`
-    raises InvalidLimit, the previous value stays and the error is logged, once for each version of the file.
-    """
-
-    def __init__(self, path: str | PurePath, load: Callable[[str | PurePath], _Value]) -> None:
-        self._path = Path(path)
-        self._load = load
-        # The version comes first: a change while the file is read is then seen by the next check.
-        self._version = self._read_version()
-        self.value = load(path)
-        self.check_at_s = time.monotonic() + _CHECK_INTERVAL_S
-        self._lock = ForkSafeLock()
-
-    def check(self) -> None:
-        """Load the file again if it has changed. Returns at once while another thread does so."""
-        renew_if_forked()
-        lock = self._lock.current
-        # A loop with one turn: between `acquire` and `try`, a signal handler could raise and leave the lock taken.
-        for _ in iter(partial(lock.acquire, blocking=False), False):
-            try:
-                self._load_if_changed()
-            finally:
-                lock.release()
-            return
-
-    def _load_if_changed(self) -> None:
-        self.check_at_s = time.monotonic() + _CHECK_INTERVAL_S
-        version = self._read_version()
-        if version == self._version:
-            return
-        self._version = version
-        try:
-            self.value = self._load(self._path)
-            _log.info("%s: loaded again after a change", self._path)
-        except InvalidLimit as error:
-            _log.error("%s; the previous version stays in use", error)
-
-    def _read_version(self) -> tuple[int, ...] | None:
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -55,6 +55,14 @@ def nothing_blocks_the_event_loop(blockbuster: BlockBuster) -> BlockBuster:
     return blockbuster
 
 
+@pytest.fixture(autouse=True, scope="session")
+def pages_are_paths() -> Iterator[None]:
+    """Texts name pages by their path in tests, also after the site has got an address."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("awx_ratelimit.runtime.documentation.SITE", "")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_project_of_django_is_left() -> Iterator[None]:
     """Undo what programs of pages set: Celery checks the project of Django that this variable names."""

@@ -79,7 +79,7 @@ class Limiter(Upkeep):
 
         A claim without room waits up to `wait_ms` for it: exactly as long as the refusal says, then it claims again. It
         is refused as soon as the next wait would end later. In a process, claims that wait for the same limit are
-        admitted in the order in which they came. See docs/queues.md.
+        admitted in the order in which they came; see the page ``queues``.
 
         Call `release` when the work is done; it frees the slots. Raises ValueError for a wrong cost or `wait_ms`, and
         for two limits with one name; ImpossibleClaim for a cost above a burst; TypeError for a subject that is not a

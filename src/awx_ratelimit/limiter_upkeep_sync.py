@@ -43,7 +43,8 @@ class Upkeep:
     def health(self) -> Mapping[str, Any]:
         """The status of the backend: ``state`` (``ok`` or what is wrong), ``backend``, and counters. It never raises.
 
-        ``compiled`` is True if the library was installed from a compiled wheel. See docs/compiled.md.
+        ``compiled`` is True if the library was installed from a compiled wheel. See the page
+        ``compiled`` of the documentation.
 
         ``shadow_refusals`` counts, by plan and limit, the claims in this process that a limit in shadow would have
         refused. The key is absent while there are none.

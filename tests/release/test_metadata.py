@@ -20,6 +20,9 @@ def _written(description: str = "", **changed: str) -> bytes:
     lines = [f"{name}: {value}" for name, value in (fields | changed).items()]
     lines += [f"Classifier: {name}" for name in table["classifiers"]]
     lines += [f"Provides-Extra: {name}" for name in PROJECT.extras]
+    lines += [
+        f"Project-URL: {label}, {url}" for label, url in table.get("urls", {}).items() if "Project-URL" not in changed
+    ]
     return "\n".join([*lines, "", description]).encode()
 
 
@@ -44,6 +47,11 @@ def test_metadata(tmp_path: Path) -> None:
         ("Version", "0.0.1", "version: expected .*, got 0.0.1"),
         ("License-Expression", "Apache-2.0", "licence: expected MIT, got Apache-2.0"),
         ("Requires-Python", ">=3.9", r"Python: expected >=3.11, got >=3.9"),
+        (
+            "Project-URL",
+            "Documentation, https://docs.example.org/other",
+            "documentation: expected .*, got https://docs",
+        ),
     ],
 )
 def test_wrong_field(tmp_path: Path, field: str, value: str, fault: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.docs.pages import ROOT
 from tests.docs.test_links import anchors
 
+from awx_ratelimit.runtime import documentation
 from awx_ratelimit.runtime.documentation import VARIABLE, page, page_url
 
 
@@ -34,6 +35,16 @@ def test_url(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert page("errors", "csrf_failed") == "https://docs.example.com/limits/errors/#csrf_failed"
     assert page_url("cors") == "https://docs.example.com/limits/cors/"
+
+
+def test_url_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the project serves a site, pages are URLs there; the variable comes first. Consoles link only by it."""
+    monkeypatch.setattr(documentation, "SITE", "https://docs.example.org")
+    published = page("errors", "csrf_failed"), page_url("errors")
+    monkeypatch.setenv(VARIABLE, "https://limits.example.com")
+
+    assert published == ("https://docs.example.org/errors/#csrf_failed", "")
+    assert page("errors") == page_url("errors") == "https://limits.example.com/errors/"
 
 
 @pytest.mark.parametrize("address", ["javascript:alert(1)", "docs.example.com", "https://", 'https://a"b', ""])

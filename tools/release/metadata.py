@@ -8,6 +8,8 @@ from pathlib import Path
 from packaging.metadata import Metadata
 from tools.release.project import Project
 
+from awx_ratelimit.runtime.documentation import SITE
+
 #: A link that leads nowhere on the page of a package index, because the other pages are not there.
 _LOCAL_LINK = re.compile(r"\]\((?!https?://)[^)\s]+\)")
 #: True of a clone only.
@@ -40,6 +42,7 @@ def check(distribution: Path, project: Project) -> None:
         "classifiers": shown.classifiers,
         "extras": sorted(shown.provides_extra or []),
         "description": shown.description_content_type,
+        "documentation": (shown.project_urls or {}).get("Documentation", ""),
     }
     expected = {
         "metadata": project.table["tool"]["hatch"]["build"]["targets"]["wheel"]["core-metadata-version"],
@@ -52,6 +55,8 @@ def check(distribution: Path, project: Project) -> None:
         "classifiers": table["classifiers"],
         "extras": project.extras,
         "description": "text/markdown",
+        # Log lines and errors lead there.
+        "documentation": SITE,
     }
     wrong = [f"{field}: expected {expected[field]}, got {got[field]}" for field in got if got[field] != expected[field]]
     wrong += faults_of_description(shown.description or "")

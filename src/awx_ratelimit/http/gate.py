@@ -61,8 +61,8 @@ class AsyncGate(AsyncBegins):
     is sent. With `websocket_refusal="accept_close"` a refused WebSocket is accepted and closed with code 1013.
 
     An address that sends more than 20 unknown keys a minute gets a 429 for every key that is not in memory. If your own
-    `identify` has a method ``known(request)``, it decides which keys are. See docs/identify.md, which also describes
-    the code, the message and the challenge of a 401.
+    `identify` has a method ``known(request)``, it decides which keys are. See the page ``identify`` of the
+    documentation, which also describes the code, the message and the challenge of a 401.
 
     OPTIONS requests need a key and are charged like any other. Browsers send no key with CORS preflights, so put the
     CORS middleware outside the rate limit middleware. `preflights=True` lets preflights pass free instead: OPTIONS

@@ -93,7 +93,7 @@ class BearerKeys:
 
 
 class IdentifierHooks(NamedTuple):
-    """The optional methods of an identifier; see docs/identify.md.
+    """The optional methods of an identifier; see the page ``identify`` of the documentation.
 
     `known` returns the caller of a request if that needs no look-up, else None. It never waits, and raises the same
     errors as the identifier. `was_known` tells whether the credentials were accepted before and must be looked up

@@ -12,6 +12,7 @@ import pytest
 from django.test import RequestFactory
 from starlette.testclient import TestClient
 from tests.docs.pages import PAGES, blocks, gate_of, run, run_text, text_of
+from tests.pytest_runs import run_pytest
 
 from awx_ratelimit import Limiter, PlanTable, open_backend
 from awx_ratelimit.cli import main
@@ -287,8 +288,7 @@ def test_expiry_in_tests(tmp_path: Path) -> None:
     (tmp_path / "test_shop.py").write_text(
         f"from awx_ratelimit import MemoryBackend\nfrom shop import create_app\n{tests}"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "."]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+    done = run_pytest(tmp_path)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
@@ -301,8 +301,7 @@ def test_stored_keys_in_tests(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(conftest)
     (tmp_path / "shop.py").write_text(program)
     (tmp_path / "test_shop.py").write_text(f"from shop import keys, shop\n{tests}")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "."]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+    done = run_pytest(tmp_path)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout

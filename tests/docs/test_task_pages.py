@@ -1,12 +1,11 @@
 """The examples of docs/tasks.md and docs/testing.md do what the pages say."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.docs.pages import blocks, run_text
+from tests.pytest_runs import run_pytest
 
 from awx_ratelimit import RateLimited
 
@@ -57,27 +56,7 @@ def test_interceptors() -> None:
 def test_tests_of_an_app(tmp_path: Path) -> None:
     """The tests of the page pass."""
     (tmp_path / "test_page.py").write_text("".join(blocks("docs/testing.md", "python")))
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:schemathesis",
-            "-p",
-            "no:locust",
-            "-k",
-            _QUICK,
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = run_pytest(tmp_path, "-k", _QUICK)
 
     assert done.returncode == 0, done.stdout
     assert "skipped" not in done.stdout

@@ -1,12 +1,10 @@
 """The contract kits, as a third party uses them; and the names that the package exports."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.pytest_runs import run_pytest
 
 BACKEND = """
 from awx_ratelimit import MemoryBackend
@@ -39,25 +37,8 @@ class TestBroken(BackendContract):
 def test_a_failed_law_shows_the_compared_values(tmp_path: Path, import_line: str) -> None:
     """The pytest report of a broken backend shows both sides of each comparison, for every way to import the kit."""
     (tmp_path / "test_broken.py").write_text(BACKEND.format(import_line=import_line))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "anyio",
-        "-k",
-        "law_7 or reset",
-        "test_broken.py",
-    ]
-    # Loading every installed plugin would take longer than the tests.
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
-    report = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50, check=False
-    ).stdout
+    report = run_pytest(tmp_path, "-k", "law_7 or reset", "test_broken.py").stdout
 
     errors = [line.removeprefix("E").strip() for line in report.splitlines() if line.startswith("E ")]
     assert " failed" in report

@@ -5,7 +5,7 @@ lines: rows of observations, the profile that has begun, and the state of the ru
 """
 
 # This import must come first: it patches sockets, threads and locks.
-import locust  # noqa: F401  # isort: skip
+import awx_ratelimit.loadtest.load.patched  # noqa: F401  # isort: skip
 
 import json
 import sys

@@ -9,7 +9,7 @@ environment (AWX_LOADTEST_KEYS or AWX_LOADTEST_KEY) and must be those of the mas
 """
 
 # This import must come first: it patches sockets, threads and locks.
-import locust  # noqa: F401  # isort: skip
+import awx_ratelimit.loadtest.load.patched  # noqa: F401  # isort: skip
 
 import json
 import os

@@ -121,7 +121,7 @@ THIRD_PARTIES = {
     "jinja2": {"console/rendering.py"},
     "jwt": {"management/auth/signing.py"},
     "typer": {f"cli/{name}.py" for name in _COMMANDS},
-    "locust": {f"loadtest/load/{name}.py" for name in ("driver", "profile", "workers")},
+    "locust": {f"loadtest/load/{name}.py" for name in ("driver", "patched", "profile", "workers")},
     "gevent": {f"loadtest/load/{name}.py" for name in ("client", "driver", "http_client", "profile", "workers")},
     "geventhttpclient": {"loadtest/load/http_parser.py"},
     "asgiref": {

@@ -125,7 +125,7 @@ def _admit(steps: tuple[_Step, ...], name: str, args: tuple[Any, ...], kwargs: d
     charges: list[_Charge] = []
     try:
         for limiter, limit, scope in steps:
-            decision = limiter.claim_jointly(limit.claim(scope, args, kwargs))
+            decision = limiter.claim_jointly(limit.claim(scope, args, kwargs), limit.wait_ms)
             _check_allowed(name, decision)
             charges.append((limiter, decision))
     except BaseException:
@@ -143,7 +143,7 @@ async def _async_admit(
     charges: list[_Charge] = []
     try:
         for limiter, limit, scope in steps:
-            decision = await limiter.claim_jointly(limit.claim(scope, args, kwargs))
+            decision = await limiter.claim_jointly(limit.claim(scope, args, kwargs), limit.wait_ms)
             _check_allowed(name, decision)
             charges.append((limiter, decision))
     except BaseException:

@@ -166,8 +166,7 @@ class AsyncLimiter(AsyncUpkeep):
         if scope is not None or also or isinstance(cost, Mapping):
             return await self.backend.peek_joint(acquired_jointly(subject, plan, cost, scope, also))
         check_claim(subject, plan)
-        cost = plan.check(cost)
-        return await self.backend.peek(subject, plan, cost)
+        return await self.backend.peek(subject, plan, plan.check(cost))
 
     async def peek_jointly(self, claim: JointClaim) -> Decision:
         """`peek` for a claim that is made already."""
@@ -194,10 +193,7 @@ class AsyncLimiter(AsyncUpkeep):
                 released(decision)
 
     def hold(self, subject: str, plan: Plan, cost: Cost = 1, **terms: Unpack[Terms]) -> AsyncHold:
-        """Acquire for the duration of a `with` block. Check `allowed` inside it.
-
-        Takes the arguments of `acquire`, and raises as it does.
-        """
+        """Acquire for a `with` block, and check `allowed` in it. Takes what `acquire` takes, and raises as it does."""
         return AsyncHold(partial(self.acquire, subject, plan, cost, **terms), self.give_back)
 
     @function_options
@@ -208,13 +204,15 @@ class AsyncLimiter(AsyncUpkeep):
         subject: str | Callable[..., str] = EVERY_CALL,
         cost: Cost | Callable[..., Cost] = 1,
         scope: str | None = None,
+        wait_ms: int = 0,
     ) -> Callable[[Function], Function]:
         """Limit a function, in its own buckets: a decorator for coroutine functions and async generators.
 
         See FunctionLimit for the arguments. A refused call raises RateLimited, and no limit of the function charges it.
         A slot is held until the function or generator ends. A generator is limited when its first value is requested.
         """
-        return partial(async_limited, self, FunctionLimit(plan, subject=subject, cost=cost, scope=scope))
+        limit = FunctionLimit(plan, subject=subject, cost=cost, scope=scope, wait_ms=wait_ms)
+        return partial(async_limited, self, limit)
 
     async def refund(self, decision: Decision) -> None:
         """`settle` at a cost of 0, for work that was not done."""

@@ -163,8 +163,7 @@ class Limiter(Upkeep):
         if scope is not None or also or isinstance(cost, Mapping):
             return self.backend.peek_joint(acquired_jointly(subject, plan, cost, scope, also))
         check_claim(subject, plan)
-        cost = plan.check(cost)
-        return self.backend.peek(subject, plan, cost)
+        return self.backend.peek(subject, plan, plan.check(cost))
 
     def peek_jointly(self, claim: JointClaim) -> Decision:
         """`peek` for a claim that is made already."""
@@ -191,10 +190,7 @@ class Limiter(Upkeep):
                 released(decision)
 
     def hold(self, subject: str, plan: Plan, cost: Cost = 1, **terms: Unpack[Terms]) -> Hold:
-        """Acquire for the duration of a `with` block. Check `allowed` inside it.
-
-        Takes the arguments of `acquire`, and raises as it does.
-        """
+        """Acquire for a `with` block, and check `allowed` in it. Takes what `acquire` takes, and raises as it does."""
         return Hold(partial(self.acquire, subject, plan, cost, **terms), self.give_back)
 
     @function_options
@@ -205,13 +201,15 @@ class Limiter(Upkeep):
         subject: str | Callable[..., str] = EVERY_CALL,
         cost: Cost | Callable[..., Cost] = 1,
         scope: str | None = None,
+        wait_ms: int = 0,
     ) -> Callable[[Function], Function]:
         """Limit a function, in its own buckets: a decorator for functions and generators.
 
         See FunctionLimit for the arguments. A refused call raises RateLimited, and no limit of the function charges it.
         A slot is held until the function or generator ends. A generator is limited when its first value is requested.
         """
-        return partial(limited, self, FunctionLimit(plan, subject=subject, cost=cost, scope=scope))
+        limit = FunctionLimit(plan, subject=subject, cost=cost, scope=scope, wait_ms=wait_ms)
+        return partial(limited, self, limit)
 
     def refund(self, decision: Decision) -> None:
         """`settle` at a cost of 0, for work that was not done."""

@@ -4,10 +4,12 @@ import asyncio
 import inspect
 import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
 from typing import Any
 
 import pytest
+from tests.machine import eventually
 
 from awx_ratelimit import AsyncLimiter, Concurrency, InvalidLimit, Limiter, MemoryBackend, Plan, Rate, RateLimited
 from awx_ratelimit.errors import ImpossibleClaim
@@ -173,6 +175,31 @@ def test_shared_scope(calls: Calls) -> None:
     two = calls.limiter.limited("1/minute", scope="mail")(calls.function())
 
     assert calls.outcomes(one, 1) + calls.outcomes(two, 1) == [True, False]
+
+
+def test_waiting_call(calls: Calls) -> None:
+    """With `wait_ms` a call waits for room in the limits of its function; beyond the deadline it is refused at once."""
+    function = calls.limiter.limited("2/minute", wait_ms=29_999, scope="hurried")(calls.function())
+    patient = calls.limiter.limited("2/minute", wait_ms=30_000)(calls.limiter.limited("9/minute")(calls.function()))
+    at_once = [calls.outcomes(each, 1, 2) for each in (function, patient)]
+    refused = calls.outcomes(function, 3)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(calls.outcomes, patient, 4)
+        assert eventually(lambda: calls.clock.alarms, 1) == 1
+        calls.clock.advance(30_000)
+        waited = waiting.result(30)
+
+    assert at_once == [[True, True]] * 2
+    assert refused == [False]
+    assert waited == [True]
+    assert calls.ran[-1] == (4,)
+
+
+@pytest.mark.parametrize("wait_ms", [-1, 1.5, True, "1000", None])
+def test_wrong_wait(calls: Calls, wait_ms: Any) -> None:
+    """A wrong wait is an error when the decorator is written."""
+    with pytest.raises(InvalidLimit, match="wait_ms: expected an integer >= 0, got"):
+        calls.limiter.limited("2/minute", wait_ms=wait_ms)
 
 
 def test_scope() -> None:

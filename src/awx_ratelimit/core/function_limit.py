@@ -17,7 +17,7 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_cache import CostCache
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.scope import scope_among
-from awx_ratelimit.core.validation import describe, type_name
+from awx_ratelimit.core.validation import check_whole_number, describe, type_name
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, RateLimited
 from awx_ratelimit.runtime.documentation import page
 
@@ -36,7 +36,8 @@ class FunctionLimit:
     `subject` says whose limit a call uses: a text, or a function of the call's arguments that returns one. `cost` is in
     tokens, an integer >= 1, a mapping such as ``{"requests": 1, "tokens": 800}``, or a function of the call's
     arguments. `scope` is the name of the buckets, 1 to 32 of ``a-z 0-9 _ -``, which is written before the names of the
-    limits; None is the name of the function. Functions with one `scope` share their buckets.
+    limits; None is the name of the function. Functions with one `scope` share their buckets. A call without room waits
+    up to `wait_ms` for it, an integer >= 0; 0 refuses it at once.
 
     Raises InvalidLimit or TypeError for a wrong argument.
     """
@@ -48,6 +49,7 @@ class FunctionLimit:
         subject: str | Callable[..., str] = EVERY_CALL,
         cost: Cost | Callable[..., Cost] = 1,
         scope: str | None = None,
+        wait_ms: int = 0,
     ) -> None:
         self._plan = plan_of_limit(plan, "plan", "limited", "@limiter.limited", _variable())
         #: The shapes of claims, by their scope and cost.
@@ -55,6 +57,8 @@ class FunctionLimit:
         self._subject = _checked_subject(subject)
         self._cost = _checked_cost(cost, self._plan)
         self._scope = checked_own_scope(scope)
+        check_whole_number(wait_ms, "wait_ms", minimum=0)
+        self.wait_ms = wait_ms
 
     def scope_of(self, function: Any) -> str:
         """The name of the buckets of `function`. Raises TypeError unless it is a function."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.test_redis_workers import COMMANDS, KEY, TOKENS, ask, serving
+from tests.redis_servers import RedisServer
 from tests.selection import parameters
 
 SERVERS = {
@@ -50,6 +51,19 @@ def test_restart(tmp_path: Path) -> None:
 
     assert before == [200] * TOKENS
     assert after == [429] * 10
+
+
+@pytest.mark.parametrize("command", parameters(COMMANDS, full=("gunicorn, 2 workers of 8 threads",)))
+def test_too_few_expected_workers(command: str, redis_server: RedisServer, tmp_path: Path) -> None:
+    """Workers of one server log a warning if `expected_workers` is less than their number, and only then."""
+    said = {}
+    for number in (1, 4):
+        with serving(command, f"{redis_server.socket_url}?expected_workers={number}", tmp_path) as port:
+            ask(port, "/", KEY)
+        said[number] = (tmp_path / "log").read_text()
+
+    assert "expected_workers is 1, and this process is one of " in said[1]
+    assert "expected_workers" not in said[4]
 
 
 @pytest.mark.parametrize(

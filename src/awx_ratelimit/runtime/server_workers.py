@@ -27,21 +27,25 @@ _NUMBERS: Final = re.compile(rb"[0-9]+")
 
 
 class WorkerWarning:
-    """A warning with the number of `workers` and the `server`, which the `message` may use like a `page`."""
+    """A warning with the number of `workers` and the `server`.
+
+    The `message` may use these, and the `page` and the `expected` workers that `log` gets.
+    """
 
     def __init__(self, message: str) -> None:
         self._message = message
         #: It is logged once in a process.
         self.is_logged = False
 
-    def log(self, page: str, proc: str = "/proc") -> None:
-        """Log it, unless it was logged before, if this process is one of several workers."""
+    def log(self, page: str, proc: str = "/proc", *, expected: int = 1) -> None:
+        """Log it, unless it was logged before, if this process is one of more than `expected` workers."""
         if self.is_logged:
             return
         server, workers = workers_of_server(proc)
-        if workers > 1:
+        if workers > expected:
             self.is_logged = True
-            _log.warning("%s", self._message.format(server=server, workers=workers, page=page))
+            text = self._message.format(server=server, workers=workers, page=page, expected=expected)
+            _log.warning("%s", text)
 
 
 def workers_of_server(proc: str = "/proc") -> tuple[str, int]:

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit import AsyncLimiter, Limiter, MemoryBackend, Plan
+from awx_ratelimit import AsyncLimiter, HostBackend, Limiter, MemoryBackend, Plan
 from awx_ratelimit.backends.memory import worker_warning
-from awx_ratelimit.runtime.server_workers import SERVERS
+from awx_ratelimit.backends.resilience import expected_workers
+from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
+from awx_ratelimit.runtime import server_workers
+from awx_ratelimit.runtime.server_workers import SERVERS, workers_of_server
 
 SPAWNED = "python\0-c\0from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=%d, pipe_handle=%d)"
 PLAIN = "python\0/app/bin/serve.py"
@@ -168,6 +171,28 @@ _pool_work: list[Any] = []
 
 def _run_pool_work() -> Any:
     return _pool_work[-1]()
+
+
+@pytest.mark.parametrize(
+    ("on_outage", "expected", "warned"),
+    [("local", 1, True), ("local", 2, True), ("local", 3, False), ("local", 40, False), ("open", 1, False)],
+)
+def test_expected_workers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, on_outage: Any, expected: int,
+    warned: bool,
+) -> None:  # fmt: skip
+    """A guard that divides limits by fewer workers than its server has says what to write, once."""
+    monkeypatch.setattr(expected_workers._warning, "is_logged", False)
+    proc = family(tmp_path, "gunicorn: master [app]", "gunicorn: worker [app]", [("gunicorn: worker [app]", 1.0)] * 2)
+    monkeypatch.setattr(server_workers, "workers_of_server", lambda _: workers_of_server(proc))
+    for _ in range(2):
+        GuardedBackend(HostBackend(tmp_path / "limits"), on_outage=on_outage, expected_workers=expected)
+
+    assert caplog.messages == warned * [
+        f"expected_workers is {expected}, and this process is one of 3 gunicorn workers. During an outage each worker "
+        f"admits a limit divided by {expected}; write expected_workers=3, or the number of workers on all hosts "
+        "together: see docs/workers.md#redis-and-postgresql"
+    ]
 
 
 @pytest.mark.parametrize(("processes", "warned"), [(5, True), (1, False)])

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend, SettlesSoon
 from awx_ratelimit.backends.reports import BackendObserver, OutageCounts
+from awx_ratelimit.backends.resilience.expected_workers import ExpectedWorkers
 from awx_ratelimit.backends.resilience.fallback import Fallback
 from awx_ratelimit.backends.resilience.outage_log import OnOutage
 from awx_ratelimit.backends.resilience.wrapper import AsyncWrapper
@@ -43,7 +44,8 @@ class AsyncGuardedBackend(AsyncWrapper):
     the whole claim is decided by `on_outage`, and a failure counts for each of these servers. If the data of one record
     is corrupt (StateDamaged), only claims of that record fall back to `on_outage`.
 
-    `expected_workers` is the number of processes that share the limits.
+    `expected_workers` is the number of processes that share the limits. If the server that has started this process has
+    more workers, a warning is logged.
 
     Raises InvalidLimit for a wrong value, and TypeError for a backend of the other kind.
     """
@@ -61,6 +63,7 @@ class AsyncGuardedBackend(AsyncWrapper):
     ) -> None:
         self.backend = checked_async_backend(backend, "AsyncGuardedBackend")
         self._fallback = Fallback(self.backend, on_outage, expected_workers, budget_ms)
+        self._expected_workers = ExpectedWorkers(on_outage, expected_workers)
         self._deadlines = TaskDeadlines(budget_ms / 1000)
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:

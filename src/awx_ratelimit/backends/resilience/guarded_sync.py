@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from awx_ratelimit.backends.base import Backend, SettlesSoon
 from awx_ratelimit.backends.reports import BackendObserver, OutageCounts
+from awx_ratelimit.backends.resilience.expected_workers import ExpectedWorkers
 from awx_ratelimit.backends.resilience.fallback import Fallback
 from awx_ratelimit.backends.resilience.guarded import _UNAVAILABLE
 from awx_ratelimit.backends.resilience.outage_log import OnOutage
@@ -36,7 +37,8 @@ class GuardedBackend(Wrapper):
     the whole claim is decided by `on_outage`, and a failure counts for each of these servers. If the data of one record
     is corrupt (StateDamaged), only claims of that record fall back to `on_outage`.
 
-    `expected_workers` is the number of processes that share the limits.
+    `expected_workers` is the number of processes that share the limits. If the server that has started this process has
+    more workers, a warning is logged.
 
     Raises InvalidLimit for a wrong value, and TypeError for a backend of the other kind.
     """
@@ -53,6 +55,7 @@ class GuardedBackend(Wrapper):
     ) -> None:
         self.backend = checked_backend(backend, "GuardedBackend")
         self._fallback = Fallback(self.backend, on_outage, expected_workers, budget_ms)
+        self._expected_workers = ExpectedWorkers(on_outage, expected_workers)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         subject, plan, cost = checked_claim(subject, plan, cost)

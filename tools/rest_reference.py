@@ -9,7 +9,7 @@ from awx_ratelimit import PlanTable
 from awx_ratelimit.management import openapi, operator_openapi
 
 #: What stands in the path of an example for the id.
-_IDS: Final = {"customers": "key_2fXk9sQd81LmPz0a", "operators": "acct_acme"}
+_ACCOUNT_ID, _KEY_ID = "acct_acme", "key_2fXk9sQd81LmPz0a"
 _VARIABLES: Final = {"customers": "$API", "operators": "$OPERATOR_API"}
 
 
@@ -60,7 +60,9 @@ def _row(name: str, schema: Mapping[str, Any], required: bool) -> tuple[str, ...
 
 def _command(who: str, method: str, path: str, call: Mapping[str, Any]) -> str:
     query = urlencode({one["name"]: one["example"] for one in call.get("parameters", []) if "example" in one}, safe="/")
-    place = path.replace("{id}", _IDS[who]) + (f"?{query}" if query else "")
+    place = path.replace("{id}", _ACCOUNT_ID if path.startswith("/accounts") else _KEY_ID) + (
+        f"?{query}" if query else ""
+    )
     words = ["curl -s", *(() if method == "get" else (f"-X {method.upper()}",)), f'"{_VARIABLES[who]}{place}"']
     lines = [" ".join(words), '  -H "Authorization: Bearer $TOKEN"']
     body = call.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")

@@ -7,11 +7,15 @@ from typing import Any
 import jsonschema_rs
 import openapi_spec_validator
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 from tests.keys.conftest import START_MS
 from tests.management.conftest import PLANS, Client, operator_claims, signed
 from tests.management.test_operator_requests import CALLS
 
-from awx_ratelimit import Gate, Limiter, Plan, Rule, StaticKeys, StoredKeys
+from awx_ratelimit import AsyncLimiter, Gate, Limiter, MemoryBackend, Plan, Rule, StaticKeys, StoredKeys
+from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.keys.storage import usage as statements
 from awx_ratelimit.management import OperatorApi, OperatorTokens, operator_openapi
@@ -253,3 +257,124 @@ def test_responses(operator: Client, used: Fill) -> None:
             answer = operator(method, "/operator" + path.replace("{id}", account), body, query=query)
 
             jsonschema_rs.validate(schema_of(path, method.lower(), answer.status), answer.json)
+
+
+def test_find_keys(operator: Client, service: KeyService) -> None:
+    """A key is found by what a log shows of it, or by its ID, also after it was revoked, and with its account."""
+    old = service.create("acme", "n").key
+    new = service.rotate("acme", old.id).key
+    service.revoke("acme", old.id)
+    by_mask = operator("GET", "/operator/api-keys", query=f"key={new.masked}").json["data"]
+    [by_id] = operator("GET", "/operator/api-keys", query=f"key={old.id}").json["data"]
+
+    assert by_mask == [
+        {
+            "account_id": "acme", "subject": old.id, "id": new.id, "name": "n", "prefix": new.masked,
+            "created_at": "2025-06-01T10:00:00Z", "last_used_at": None, "status": "active", "expires_at": None,
+            "revoked_at": None,
+        }
+    ]  # fmt: skip
+    assert (by_id["status"], by_id["revoked_at"]) == ("revoked", "2025-06-01T10:00:00Z")
+    assert operator("GET", "/operator/api-keys", query="key=...none").json == {"data": []}
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("", "key: is missing; this field is required."),
+        ("key=acme", "key: not what is shown of a key; expected the masked form of a key, such as awx_...x4f2, or the"),
+        ("key=KEY", "key: contains an API key; remove it"),
+    ],
+)
+def test_wrong_search(operator: Client, service: KeyService, query: str, message: str) -> None:
+    """A search needs what is shown of a key, and refuses a whole key without repeating it."""
+    secret = service.create("acme", "n").secret.reveal()
+    answer = operator("GET", "/operator/api-keys", query=query.replace("KEY", secret))
+
+    assert answer.status == 400
+    assert answer.json["message"].startswith(message)
+    assert secret[4:30].encode() not in answer.body
+
+
+def test_revoke_a_key(operator: Client, service: KeyService) -> None:
+    """One key of any account is revoked, and the event names the operator. Again, or an unknown one, is a 404."""
+    key, other = service.create("acme", "n").key, service.create("acme", "m").key
+    answers = [
+        operator("DELETE", f"/operator/api-keys/{name}") for name in (key.id, key.id, "key_0123456789abcdef", "x")
+    ]
+
+    assert [answer.status for answer in answers] == [204, 404, 404, 404]
+    assert {answer.code for answer in answers[1:]} == {"api_key_not_found"}
+    assert [one.id for one in service.list("acme").items] == [other.id]
+    assert (service.events("acme").items[0].action, service.events("acme").items[0].actor) == (
+        "key.revoked",
+        "operator:ada",
+    )
+
+
+def test_revocations_are_not_limited(operator: Client, service: KeyService) -> None:
+    """An operator whose calls are refused can still revoke a key."""
+    key = service.create("acme", "n").key
+    statuses = {operator("GET", "/operator/audit").status for _ in range(301)}
+
+    assert statuses == {200, 429}
+    assert operator("DELETE", f"/operator/api-keys/{key.id}").status == 204
+
+
+def test_reset(operator: Client, service: KeyService, limiter: Limiter) -> None:
+    """A reset clears what is counted for a subject, in one scope or in all, and says whether there was anything."""
+    plan = PLANS.plans[0]
+    old = service.create("acme", "n").key.id
+    new = service.rotate("acme", old).key.id
+    for subject, scope in ((old, None), ("acme", "account"), ("acme", "login"), ("address:192.0.2.1", "login")):
+        limiter.release(limiter.acquire(subject, plan, scope=scope))
+
+    def reset(subject: str, **scope: str) -> Any:
+        return operator("POST", "/operator/reset", {"subject": subject, **scope}).json
+
+    assert reset(new) == {"subject": old, "scope": None, "was_counted": True}
+    assert reset("acme", scope="account") == {"subject": "acme", "scope": "account", "was_counted": True}
+    assert limiter.peek(old, plan).usages[0].remaining == 60
+    assert limiter.peek("acme", plan, scope="account").usages[0].remaining == 60
+    assert limiter.peek("acme", plan, scope="login").usages[0].remaining == 59
+    assert reset("address:192.0.2.1")["was_counted"] is True
+    assert reset("address:192.0.2.2")["was_counted"] is False
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({}, 400, "subject: is missing; this field is required."),
+        (
+            {"subject": 7},
+            400,
+            "subject: expected 1 to 256 characters, not counting white space around them, got an",
+        ),
+        ({"subject": ""}, 400, "subject: has 0 characters; expected 1 to 256 characters"),
+        ({"subject": " acme"}, 400, "subject: has white space around it; remove it."),
+        ({"subject": "a\ud800"}, 400, "subject: contains the invisible character U+D800; remove it."),
+        ({"subject": "a", "scope": "Login"}, 400, "scope: not a scope; expected 1 to 32 of a-z, 0-9, _ and -."),
+        ({"subject": "a", "scope": 5}, 400, "scope: not a scope; expected 1 to 32 of a-z, 0-9, _ and -."),
+        ({"subject": "a", "plan": "x"}, 400, "The body has unknown fields; allowed are subject, scope."),
+        ({"subject": "key_unknown"}, 404, "There is no such API key."),
+    ],
+)
+def test_wrong_reset(operator: Client, body: Any, status: int, message: str) -> None:
+    """What is no subject or no scope is one error, and so is the ID of a key that the store does not have."""
+    answer = operator("POST", "/operator/reset", body)
+
+    assert answer.status == status
+    assert answer.json["message"].startswith(message)
+
+
+def test_reset_in_an_event_loop(service: KeyService, operator_tokens: OperatorTokens, clock: ManualClock) -> None:
+    """With an AsyncLimiter, a reset is made on the server's event loop."""
+    backend = MemoryBackend(clock=clock)
+    Limiter(backend).acquire("ada", PLANS.plans[1], scope="login")
+    api = OperatorApi(service, operator_tokens, limiter=AsyncLimiter(backend), plans=PLANS)
+    with TestClient(Starlette(routes=[Mount("/api/v1/operator", AsgiApp(api))])) as http:
+        headers = {"Authorization": f"Bearer {signed(operator_claims(clock))}"}
+        sent = {"subject": "ada", "scope": "login"}
+        found = [http.post("/api/v1/operator/reset", json=sent, headers=headers).json() for _ in range(2)]
+
+    assert [one["was_counted"] for one in found] == [True, False]

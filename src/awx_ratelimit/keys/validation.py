@@ -53,6 +53,9 @@ _INVISIBLE: Final = (
 _EDGE: Final = f"[^{_WHITE}{_INVISIBLE}]"
 #: The pattern of a name, for API documents: visible characters, with optional white space around them.
 NAME_PATTERN: Final = rf"^[{_WHITE}]*{_EDGE}([^{_INVISIBLE}]{{0,{MAX_NAME_CHARACTERS - 2}}}{_EDGE})?[{_WHITE}]*$"
+MAX_SUBJECT_CHARACTERS: Final = 256
+#: The pattern of a subject, for API documents: visible characters, without white space around them.
+SUBJECT_PATTERN: Final = rf"^{_EDGE}([^{_INVISIBLE}]{{0,{MAX_SUBJECT_CHARACTERS - 2}}}{_EDGE})?$"
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(3000, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -96,6 +99,15 @@ def page(page_num: object, page_size: object) -> tuple[int, int]:
 def optional_name(name: object, field: str) -> str | None:
     """Return the name of a plan or an actor: 1 to 128 visible characters, or None."""
     return None if name is None else readable_text(name, field=field, max_characters=_MAX_ID_CHARACTERS)
+
+
+def subject(value: object) -> str:
+    """Return the subject of a caller: 1 to 256 visible characters, without white space around them, and no key."""
+    readable_text(value, field="subject", max_characters=MAX_SUBJECT_CHARACTERS)
+    text = str(value)
+    if text != text.strip():
+        raise InvalidKeyRequest("has white space around it", remedy="remove it", field="subject")
+    return text
 
 
 def account_id(value: object, *, field: str = "account_id") -> str:

@@ -28,7 +28,10 @@ _PEEK_BATCH = 50
 
 
 class BlockingLimiter:
-    """`acquire` and `peek_many` of a limiter. An AsyncLimiter works only in threads that an adapter has started."""
+    """`acquire`, `peek_many` and `reset` of a limiter.
+
+    An AsyncLimiter works only in threads that an adapter has started.
+    """
 
     def __init__(self, limiter: Limiter | AsyncLimiter) -> None:
         if not isinstance(limiter, Limiter | AsyncLimiter):
@@ -36,12 +39,16 @@ class BlockingLimiter:
         self.needs_loop = isinstance(limiter, AsyncLimiter)
         self.acquire: Callable[[str, Plan], Decision]
         self.peek_many: PeekMany
+        #: The scope may be None, for all scopes.
+        self.reset: Callable[[str, str | None], bool]
         if isinstance(limiter, AsyncLimiter):
             self.acquire = partial(call_in_event_loop, limiter.acquire)
             self.peek_many = partial(_peek_many_in_event_loop, limiter)
+            self.reset = lambda subject, scope: call_in_event_loop(partial(limiter.reset, scope=scope), subject)
         else:
             self.acquire = limiter.acquire
             self.peek_many = partial(_peek_many, limiter)
+            self.reset = lambda subject, scope: limiter.reset(subject, scope=scope)
 
 
 def _peek_many(limiter: Limiter, budgets: Sequence[Budget]) -> list[Decision]:

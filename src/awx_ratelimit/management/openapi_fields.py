@@ -11,8 +11,10 @@ from awx_ratelimit.keys.validation import (
     MAX_DAYS,
     MAX_GRACE_SECONDS,
     MAX_NAME_CHARACTERS,
+    MAX_SUBJECT_CHARACTERS,
     MAX_UNTRIMMED_CHARACTERS,
     NAME_PATTERN,
+    SUBJECT_PATTERN,
 )
 from awx_ratelimit.management.usage_history import TIME_PATTERN
 
@@ -67,6 +69,32 @@ KEY: Final[Mapping[str, Schema]] = {
     **SHOWN_KEY,
     "created_at": _CREATED_AT,
     "last_used_at": says(TIME_OR_NULL, "When a request last used the key, accurate to 10 seconds. null: never."),
+}
+FOUND_KEY: Final[Mapping[str, Schema]] = {
+    "account_id": says(TEXT, "The ID of the key's account."),
+    "subject": says(
+        TEXT, "The subject under which its requests are counted: the ID of the first key of its rotations."
+    ),
+    **KEY,
+    "status": says(
+        choice(*get_args(KeyStatus), "revoked", "suspended"),
+        "Why its requests are refused: `revoked`, `expired`, or `suspended` with its account.",
+    ),
+    "expires_at": KEY_STATE["expires_at"],
+    "revoked_at": says(TIME_OR_NULL, "When the key was revoked. null: it is not revoked."),
+}
+_SCOPE: Final[Schema] = {"type": "string", "pattern": "^[a-z0-9_-]{1,32}$"}
+RESET: Final[Mapping[str, Schema]] = {
+    "subject": says(
+        TEXT, "The subject of the caller: the ID of a key, `address:192.0.2.1`, or an account.",
+        minLength=1, maxLength=MAX_SUBJECT_CHARACTERS, pattern=SUBJECT_PATTERN,
+    ),
+    "scope": says(_SCOPE, "Reset only this scope, such as `account` for the limits that all keys of an account share."),
+}  # fmt: skip
+WAS_RESET: Final[Mapping[str, Schema]] = {
+    "subject": says(TEXT, "The subject that was reset. For a rotated key it is the first key, which all share."),
+    "scope": says(_SCOPE | {"type": ["string", "null"]}, "The scope that was reset. null: all."),
+    "was_counted": says({"type": "boolean"}, "Whether anything was counted. If not, the name may be misspelled."),
 }
 CREATED_KEY: Final[Mapping[str, Schema]] = {
     "id": SHOWN_KEY["id"],

@@ -4,6 +4,7 @@ It is no part of the customers' API: it has its own base, its own tokens and its
 refused here, and operators' tokens there.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -15,6 +16,7 @@ from awx_ratelimit.errors import ImpossibleRequest, InvalidKeyRequest, InvalidLi
 from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.explain import AnyGate, explain_path
 from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.known_callers import no_such_key, stored_caller
 from awx_ratelimit.http.message import FullRequest, Reply
 from awx_ratelimit.http.validation import checked_plans
 from awx_ratelimit.keys.json_fields import account_fields, event_fields
@@ -31,16 +33,19 @@ from awx_ratelimit.management.routing import OPERATOR_RESOURCES, Match, Operator
 from awx_ratelimit.management.usage import live_usage
 from awx_ratelimit.management.usage_history import HistoryRequest
 
-#: The default limit on calls per operator, except suspensions.
+#: The default limit on calls per operator, except suspensions and revocations.
 CALLS: Final = Plan.of("operator-calls", per_minute=300)
+#: They may be needed to stop a flood.
+_NEVER_LIMITED: Final = ("suspend", "revoke_key")
+_log = logging.getLogger("awx_ratelimit.management")
 
 
 class OperatorApi:
     """Handles full requests for `AsgiApp` and `WsgiApp`, and blocks. Paths begin with `base`.
 
     Give it the `limiter` and the `plans` of your gate, and the gate itself for ``/explain``. The limiter also enforces
-    the plan `calls` for each operator. Suspensions are never limited, because they may be needed to stop a flood. With
-    an AsyncLimiter or an AsyncGate it works only with `AsgiApp`.
+    the plan `calls` for each operator. Suspensions and revocations are never limited, because they may be needed to
+    stop a flood. With an AsyncLimiter or an AsyncGate it works only with `AsgiApp`.
 
     Raises TypeError for tokens that are no OperatorTokens, and InvalidLimit if `calls` has concurrent slots.
     """
@@ -81,6 +86,9 @@ class OperatorApi:
             "shadow_refusals": self._shadow_refusals,
             "all_shadow_refusals": self._all_shadow_refusals,
             "audit": self._audit,
+            "find_keys": self._find_keys,
+            "revoke_key": self._revoke_key,
+            "reset": self._reset,
             "explain": self._explain,
             # Not without a token: it names the plans.
             "document": lambda _: self.document,
@@ -102,7 +110,7 @@ class OperatorApi:
             result = self._handlers[action](request)
             return result if isinstance(result, Reply) else error_responses.document(HTTPStatus.OK, result)
 
-        if action == "suspend":
+        if action in _NEVER_LIMITED:
             return handle()
         return limited(self._limiter, f"operator-calls:{request.actor}", self._calls, handle)
 
@@ -175,6 +183,31 @@ class OperatorApi:
         asked = request.query("account", "action", numbers=["before", *PAGE])
         page = self._keys.operator.events(account_id=asked.pop("account", None), **asked)
         return operator_formats.page_json([event_fields(event) for event in page.items], page)
+
+    def _find_keys(self, request: OperatorRequest) -> Mapping[str, Any]:
+        asked = request.query("key")
+        if "key" not in asked:
+            raise InvalidKeyRequest("is missing", remedy="this field is required", field="key")
+        found = self._keys.operator.keys.shown_as(asked["key"])
+        return {"data": [operator_formats.found_key_json(one) for one in found]}
+
+    def _revoke_key(self, request: OperatorRequest) -> Reply:
+        request.query()
+        key_id = request.segment
+        # Revocations are not limited, so look first: an unknown id must not cost a lock.
+        caller = self._keys.operator.caller_of(key_id)
+        if caller is None or caller.account is None:
+            raise no_such_key(key_id)
+        self._keys.revoke(caller.account, key_id, actor=request.actor)
+        return error_responses.no_content()
+
+    def _reset(self, request: OperatorRequest) -> Mapping[str, Any]:
+        subject, scope = request.reset()
+        caller = stored_caller(self._keys, subject)
+        counted = subject if caller is None else caller.subject
+        was_counted = self._limiter.reset(counted, scope)
+        _log.info("%s has reset the usage of %r, scope %r", request.actor, counted, scope)
+        return {"subject": counted, "scope": scope, "was_counted": was_counted}
 
     def _explain(self, request: OperatorRequest) -> Mapping[str, Any]:
         asked = request.query("method", "path", "key", "address")

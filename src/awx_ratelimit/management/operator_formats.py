@@ -4,7 +4,7 @@ from typing import Any
 
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import CONCURRENT, Rate
-from awx_ratelimit.keys.models import ApiKey, Page, utc_datetime
+from awx_ratelimit.keys.models import ApiKey, Page, TracedKey, utc_datetime
 from awx_ratelimit.keys.operator_reports import ShadowRefusals
 from awx_ratelimit.keys.usage_range import Range
 from awx_ratelimit.management import formats
@@ -23,6 +23,15 @@ def limits_json(plan: Plan | None) -> list[dict[str, Any]] | None:
 def keys_json(page: Page[ApiKey]) -> dict[str, Any]:
     """Return a page of the keys of an account."""
     return page_json([formats.key_json(key) for key in page.items], page)
+
+
+def found_key_json(found: TracedKey) -> dict[str, Any]:
+    """Return a key as an operator finds it."""
+    key = found.key
+    revoked_at = None if found.revoked_at is None else rfc3339(found.revoked_at)
+    expires_at = None if key.expires_at is None else rfc3339(key.expires_at)
+    state = {"status": found.state, "expires_at": expires_at, "revoked_at": revoked_at}
+    return {"account_id": key.account_id, "subject": key.family_id, **formats.key_json(key), **state}
 
 
 def page_json(data: list[dict[str, Any]], page: Page[Any]) -> dict[str, Any]:

@@ -70,6 +70,19 @@ _ASKED: Final = {
         "The IP address of the client that sends it. Without it, the client has no address.",
     ),
 }
+_KEY_IN_PATH: Final[Schema] = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "The ID of a key of any account.",
+    "schema": KEY_ID,
+}
+_SHOWN: Final = {
+    "key": says(
+        TEXT | {"pattern": "^([a-z0-9_]{0,32}\\.{3}[0-9A-Za-z]{4}|key_[0-9A-Za-z]{16})$"},
+        "What is shown of a key: `awx_...x4f2`, `...x4f2` for any prefix, or its ID. Never the key itself.",
+    )
+}
 _OF_ACCOUNT: Final = ["account_not_found"]
 _OF_KEY: Final = ["api_key_not_found"]
 
@@ -124,6 +137,13 @@ def _paths() -> dict[str, Any]:
                                          "AllShadows", parameters=of_all)},
         "/audit": {"get": call("getAudit", "The audit trail of all accounts, newest first", "Events",
                                parameters=queries({**_EVENTS, **pages()}))},
+        "/api-keys": {"get": call("findKeys", "The keys of all accounts that are shown like this, up to 100",
+                                  "FoundKeys", parameters=queries(_SHOWN, "key"))},
+        "/api-keys/{id}": {"parameters": [_KEY_IN_PATH],
+                           "delete": call("revokeKey", "Revoke a key of any account", None, status=204, errors=_OF_KEY,
+                                          is_limited=False)},
+        "/reset": {"post": call("resetUsage", "Reset what is counted for a subject. Requests in flight stay counted",
+                                "WasReset", body="Reset", errors=_OF_KEY)},
     }  # fmt: skip
 
 
@@ -185,6 +205,10 @@ def _schemas(plans: Sequence[str]) -> dict[str, Schema]:
                 "accounts": array_of("ShadowsOfAccount", "The accounts with the most of them first."),
             }
         ),
+        "FoundKey": object_of(fields.FOUND_KEY),
+        "FoundKeys": object_of({"data": array_of("FoundKey", "The keys, by account, newest first.")}),
+        "Reset": object_of(fields.RESET, "scope"),
+        "WasReset": object_of(fields.WAS_RESET),
         "Event": object_of(fields.EVENT),
         "Events": list_of("Event", "The events, newest first."),
     }

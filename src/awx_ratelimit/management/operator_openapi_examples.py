@@ -82,6 +82,7 @@ _EXPLANATION: Final = {
     "has_route_limits": False,
     "refusing": [],
 }
+_STATE: Final = {"status": "active", "expires_at": None, "revoked_at": None}
 EXAMPLES: Final[Mapping[str, Example]] = {
     "listAccounts": Example(
         {**_TIMES, "data": [{**_ACCOUNT, "allowed": 12, "refused": 1}], **_ONE},
@@ -105,6 +106,13 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     ),
     "getAudit": Example(
         {"data": [_EVENT], "total": 2, "has_more": True}, query={"account": "acct_acme", "page_size": 1}
+    ),
+    "findKeys": Example(
+        {"data": [{"account_id": "acct_acme", "subject": ID, **KEY, **_STATE}]}, query={"key": KEY["prefix"]}
+    ),
+    "revokeKey": Example(),
+    "resetUsage": Example(
+        {"subject": "acct_acme", "scope": "account", "was_counted": True}, {"subject": "acct_acme", "scope": "account"}
     ),
     "explain": Example(_EXPLANATION, query={"path": "/v1/transfers", "method": "POST", "key": ID}),
 }

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from awx_ratelimit.core.budget import MAX_SCOPE_LENGTH, is_scope
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.keys import validation
@@ -68,6 +69,16 @@ class OperatorRequest(NamedTuple):
             raise InvalidKeyRequest(f"the body has {got}", remedy=remedy)
         overrides = found["overrides"] if "overrides" in found else {"times": found["times"]}
         return {"overrides": overrides, "until": sent_time("until", found["until"])}
+
+    def reset(self) -> tuple[str, str | None]:
+        """Return the subject whose usage is to be reset, and the scope."""
+        self.query()
+        found = formats.fields(self.full_request, ("subject", "scope"), required=["subject"])
+        subject, scope = validation.subject(found["subject"]), found.get("scope")
+        if scope is not None and not (isinstance(scope, str) and is_scope(scope)):
+            remedy = f"expected 1 to {MAX_SCOPE_LENGTH} of a-z, 0-9, _ and -"
+            raise InvalidKeyRequest("not a scope", remedy=remedy, field="scope")
+        return subject, scope
 
 
 def _argument(name: str) -> str:

@@ -19,7 +19,7 @@ RESOURCES: Final[Sequence[tuple[str, Mapping[str, Action]]]] = (
 
 OperatorAction = Literal[
     "accounts", "account", "change", "override", "end_override", "suspend", "resume", "usage", "usage_history",
-    "shadow_refusals", "all_shadow_refusals", "audit", "explain", "document",
+    "shadow_refusals", "all_shadow_refusals", "audit", "find_keys", "revoke_key", "reset", "explain", "document",
 ]  # fmt: skip
 
 #: Only an API with a gate has the resource ``/explain``.
@@ -34,6 +34,9 @@ OPERATOR_RESOURCES: Final[Sequence[tuple[str, Mapping[str, OperatorAction]]]] = 
     ("/accounts/{id}/shadow-refusals", {"GET": "shadow_refusals"}),
     ("/shadow-refusals", {"GET": "all_shadow_refusals"}),
     ("/audit", {"GET": "audit"}),
+    ("/api-keys", {"GET": "find_keys"}),
+    ("/api-keys/{id}", {"DELETE": "revoke_key"}),
+    ("/reset", {"POST": "reset"}),
     ("/explain", {"GET": "explain"}),
     ("/openapi.json", {"GET": "document"}),
 )

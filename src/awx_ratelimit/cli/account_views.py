@@ -10,7 +10,7 @@ import typer
 from awx_ratelimit.cli import output
 from awx_ratelimit.cli.key_stores import Database, Plans, existing_account, note_unrecorded, open_service
 from awx_ratelimit.cli.moments import From, To
-from awx_ratelimit.cli.options import Json
+from awx_ratelimit.cli.options import Csv, Json
 from awx_ratelimit.cli.plan_sources import plan_source
 from awx_ratelimit.cli.usage_commands import By, ByPeriod, named_amounts, range_of
 from awx_ratelimit.core import plan_words
@@ -19,7 +19,7 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import InvalidKeyRequest, InvalidLimit
 from awx_ratelimit.keys import Account
-from awx_ratelimit.keys.json_fields import account_fields, event_fields
+from awx_ratelimit.keys.json_fields import ACCOUNT_FIELDS, EVENT_FIELDS, account_fields, event_fields
 from awx_ratelimit.keys.models import Event, Page
 from awx_ratelimit.runtime.clock import rfc3339
 
@@ -68,6 +68,7 @@ def list_accounts(
     page: PageNum = 1,
     page_size: PageSize = 50,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
     """List accounts and their requests, by default of the last 30 days. A range has at most 31 days or 48 hours."""
     asked: dict[str, Any] = {"prefix": prefix, "plan": plan, "order": order.value, "by": by.value}
@@ -76,14 +77,12 @@ def list_accounts(
     with open_service(database) as service:
         found = service.operator.accounts(**asked, **times)
         note_unrecorded(service)
-    if json:
-        data = [{**account_fields(one.account), "allowed": one.allowed, "refused": one.refused}
-                for one in found.items]  # fmt: skip
-        output.print_json({"data": data, "total": found.total, "has_more": found.has_more})
-        return
+    data = ({**account_fields(one.account), "allowed": one.allowed, "refused": one.refused} for one in found.items)
+    fields = (*ACCOUNT_FIELDS, "allowed", "refused")
     rows = ((*_row(one.account), str(one.allowed), str(one.refused)) for one in found.items)
-    output.print_table(("id", "plan", "status", "limits", "max keys", "allowed", "refused"), rows)
-    _say_page(found)
+    columns = ("id", "plan", "status", "limits", "max keys", "allowed", "refused")
+    output.print_list(data, fields, columns, rows, json=json, csv=csv, more=_more(found))
+    _say_page(found, json=json)
 
 
 def show(account: AccountId, *, database: Database, plans: Plans = None, json: Json = False) -> None:
@@ -120,6 +119,7 @@ def audit(
     page: PageNum = 1,
     page_size: PageSize = 20,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
     """Print the audit trail: who changed what, newest first."""
     with open_service(database) as service:
@@ -128,12 +128,10 @@ def audit(
         found = service.operator.events(
             account_id=account, action=action, before=before, page_num=page, page_size=page_size
         )
-    if json:
-        data = [event_fields(event) for event in found.items]
-        output.print_json({"data": data, "total": found.total, "has_more": found.has_more})
-        return
-    output.print_table(("number", "at", "account", "action", "actor", "key", "details"), map(_event_row, found.items))
-    _say_page(found)
+    columns = ("number", "at", "account", "action", "actor", "key", "details")
+    data, rows = map(event_fields, found.items), map(_event_row, found.items)
+    output.print_list(data, EVENT_FIELDS, columns, rows, json=json, csv=csv, more=_more(found))
+    _say_page(found, json=json)
 
 
 def shadow_refusals(
@@ -193,6 +191,10 @@ def _event_row(event: Event) -> tuple[str, ...]:
     return (*of, event.actor or "-", event.key_id or "-", dumps(dict(event.details)))
 
 
-def _say_page(page: Page[Any]) -> None:
-    if page.has_more:
+def _more(page: Page[Any]) -> dict[str, Any]:
+    return {"total": page.total, "has_more": page.has_more}
+
+
+def _say_page(page: Page[Any], *, json: bool) -> None:
+    if page.has_more and not json:
         output.say(f"{len(page.items)} of {page.total}; the next are on --page {page.page_num + 1}")

@@ -8,7 +8,7 @@ import typer
 
 from awx_ratelimit.cli import output
 from awx_ratelimit.cli.callers import StoreOfCallers, Subject, account_of, given_caller
-from awx_ratelimit.cli.options import AppPlans, Json, with_options
+from awx_ratelimit.cli.options import AppPlans, Csv, Json, with_options
 from awx_ratelimit.cli.plan_sources import PlanSource, plan_source
 from awx_ratelimit.cli.server_commands import Backend, limiter_at
 from awx_ratelimit.core import durations, plan_words
@@ -24,9 +24,11 @@ from awx_ratelimit.http.subject_usage import (
     note_if_unused_account,
     rule_budget,
 )
+from awx_ratelimit.keys.csv_text import csv_of_fields
 from awx_ratelimit.keys.validation import refuse_key
 from awx_ratelimit.runtime.documentation import page
 
+_FIELDS: Final = ("limit", "scope", "subject", "measure", "capacity", "used", "remaining", "reset_after_ms")
 _COLUMNS: Final = ("limit", "of", "counts", "used", "remaining", "capacity", "full again in")
 
 
@@ -56,6 +58,7 @@ class AccountOptions:
     plans: AppPlans = None
     database: StoreOfCallers = None
     json: Json = False
+    csv: Csv = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +112,7 @@ def subject_usage(subject: Subject, options: SubjectOptions) -> None:
     output.say_all(note_if_unused(caller.subject, usages))
     pairs = sorted(_with_measures(usages, [plan, *(budget.plan for budget in shared)]), key=_is_own)
     whose = {"subject": caller.subject} | ({} if account is None else {"account": account})
-    _print(whose, pairs, json=options.json)
+    _print(whose, pairs, options)
 
 
 def _print_scope(caller: Caller, scope: str, source: PlanSource, options: SubjectOptions) -> None:
@@ -122,7 +125,7 @@ def _print_scope(caller: Caller, scope: str, source: PlanSource, options: Subjec
     with limiter_at(options.backend) as limiter:
         usages = budget_usages(limiter, budget)
     output.say_all(note_if_unused(budget.subject, usages, scope))
-    _print({"subject": budget.subject}, _with_measures(usages, [budget.plan]), json=options.json)
+    _print({"subject": budget.subject}, _with_measures(usages, [budget.plan]), options)
 
 
 @with_options(AccountOptions)
@@ -140,12 +143,12 @@ def account_usage(account: AccountId, options: AccountOptions) -> None:
             f"note: the keys of {account!r} share no limits, because the plan {plan.name!r} has no table `account`. "
             f"For what one key uses, write: awx-ratelimit usage ID. See {page('organisations', 'in-an-app')}"
         )
-        _print({"account": account}, [], json=options.json)
+        _print({"account": account}, [], options)
         return
     with limiter_at(options.backend) as limiter:
         usages = account_usages(limiter, account, plan.account)
     output.say_all(note_if_unused_account(account, usages))
-    _print({"account": account}, _with_measures(usages, [plan.account]), json=options.json)
+    _print({"account": account}, _with_measures(usages, [plan.account]), options)
 
 
 def _note_built_in_plans(options: AccountOptions) -> None:
@@ -178,9 +181,12 @@ def _is_own(pair: tuple[Usage, str]) -> bool:
     return pair[0].scope is None
 
 
-def _print(whose: dict[str, Any], pairs: Sequence[tuple[Usage, str]], *, json: bool) -> None:
-    if json:
-        output.print_json({**whose, "limits": [_usage_fields(one, measure) for one, measure in pairs]})
+def _print(whose: dict[str, Any], pairs: Sequence[tuple[Usage, str]], options: AccountOptions) -> None:
+    limits = [_usage_fields(one, measure) for one, measure in pairs]
+    if options.csv:
+        output.print_csv(csv_of_fields(_FIELDS, limits))
+    elif options.json:
+        output.print_json({**whose, "limits": limits})
     elif pairs:
         output.print_table(_COLUMNS, (_row(one, measure) for one, measure in pairs))
 

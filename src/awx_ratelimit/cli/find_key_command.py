@@ -6,7 +6,7 @@ import typer
 
 from awx_ratelimit.cli import output
 from awx_ratelimit.cli.key_stores import Database, open_service
-from awx_ratelimit.cli.options import Json
+from awx_ratelimit.cli.options import Csv, Json
 from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin, refuse_key_argument
 from awx_ratelimit.errors import KeyNotFound
 from awx_ratelimit.keys.models import TracedKey
@@ -22,7 +22,7 @@ ShownKey = Annotated[
 ]
 
 
-def find(shown: ShownKey, *, database: Database, json: Json = False) -> None:
+def find(shown: ShownKey, *, database: Database, json: Json = False, csv: Csv = False) -> None:
     """Find the account of a key that a log or the console shows, even if the key is revoked.
 
     Several keys may look the same when they are masked. The exit status is 2 if there is none.
@@ -37,12 +37,9 @@ def find(shown: ShownKey, *, database: Database, json: Json = False) -> None:
             found = service.operator.keys.shown_as(shown)
     if not found:
         raise KeyNotFound("no key of this store looks like that", remedy="check --database, and that the key is yours")
-    if json:
-        output.print_json({"data": [_traced_fields(one) for one in found]})
-        return
-    output.print_table(
-        ("account", "id", "name", "key", "state", "created", "last used", "revoked"), map(_traced_row, found)
-    )
+    columns = ("account", "id", "name", "key", "state", "created", "last used", "revoked")
+    data, rows = map(_traced_fields, found), map(_traced_row, found)
+    output.print_list(data, (*output.KEY_FIELDS, "revoked_at", "account_status"), columns, rows, json=json, csv=csv)
 
 
 def _traced_row(found: TracedKey) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from awx_ratelimit.cli.key_stores import (
     open_service,
     parsed_overrides,
 )
-from awx_ratelimit.cli.options import Json
+from awx_ratelimit.cli.options import Csv, Json
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest, KeyNotFound
 from awx_ratelimit.http.known_callers import no_such_key
 from awx_ratelimit.keys import Account, ApiKey, CreatedKey
@@ -90,12 +90,12 @@ def create(
 
 
 @keys.command("list")
-def list_keys(*, account: AccountId, database: Database, json: Json = False) -> None:
+def list_keys(*, account: AccountId, database: Database, json: Json = False, csv: Csv = False) -> None:
     """List the keys of an account, newest first. Revoked keys are not listed."""
     with open_service(database) as service:
         existing_account(service, account)
         pages = _all_pages(lambda number: service.list(account, page_num=number, page_size=_PAGE_SIZE))
-        _print_keys(pages, json=json)
+        _print_keys(pages, json=json, csv=csv)
 
 
 @keys.command()
@@ -129,19 +129,23 @@ keys.command()(find)
 
 
 @keys.command()
-def stale(*, database: Database, account: OneAccountId = None, days: MinAgeDays = 90, json: Json = False) -> None:
+def stale(
+    *, database: Database, account: OneAccountId = None, days: MinAgeDays = 90, json: Json = False, csv: Csv = False
+) -> None:
     """List the keys that are due for rotation, oldest first."""
     with open_service(database) as service:
         found = (service.stale(one, older_than_days=days) for one in _account_ids(service, account))
-        _print_keys(chain.from_iterable(found), json=json)
+        _print_keys(chain.from_iterable(found), json=json, csv=csv)
 
 
 @keys.command()
-def unused(*, database: Database, account: OneAccountId = None, days: MinUnusedDays = 30, json: Json = False) -> None:
+def unused(
+    *, database: Database, account: OneAccountId = None, days: MinUnusedDays = 30, json: Json = False, csv: Csv = False
+) -> None:
     """List the unused keys, oldest first."""
     with open_service(database) as service:
         found = (service.unused(one, for_days=days) for one in _account_ids(service, account))
-        _print_keys(chain.from_iterable(found), json=json)
+        _print_keys(chain.from_iterable(found), json=json, csv=csv)
 
 
 @keys.command()
@@ -234,12 +238,10 @@ def _print_created(created: CreatedKey, *, json: bool) -> None:
     output.say(f"created {key.id} ({key.masked}) for {key.account_id}. Store the key now: it is shown only once.")
 
 
-def _print_keys(found: Iterable[ApiKey], *, json: bool) -> None:
-    if json:
-        output.print_json({"data": [output.key_fields(key) for key in found]})
-        return
+def _print_keys(found: Iterable[ApiKey], *, json: bool, csv: bool) -> None:
     columns = ("id", "account", "name", "key", "status", "created", "last used")
-    output.print_table(columns, map(_row, found))
+    data, rows = map(output.key_fields, found), map(_row, found)
+    output.print_list(data, output.KEY_FIELDS, columns, rows, json=json, csv=csv)
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:

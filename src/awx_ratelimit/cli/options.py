@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")]
 #: The plans whose limits a command shows or audits.
 AppPlans = Annotated[
     str | None,

@@ -7,7 +7,7 @@ as ``::error::`` (GitHub) or ``##vso[...]`` (Azure, TeamCity), so both are escap
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -19,6 +19,7 @@ from rich.text import Text
 
 from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.keys import ApiKey
+from awx_ratelimit.keys.csv_text import csv_of_fields
 from awx_ratelimit.keys.scanner import KeyFinder, redacted
 from awx_ratelimit.runtime.clock import rfc3339
 
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 _WIDE = 10_000
 #: A shorter key, such as one of a test, is only hidden where it is a whole word.
 _MIN_KEY_LENGTH: Final = 8
+#: The fields of a key in JSON and in CSV.
+KEY_FIELDS: Final = (
+    "id", "account_id", "family_id", "name", "prefix", "status", "created_at", "created_by", "expires_at",
+    "last_used_at", "rotated_from", "replaced_by",
+)  # fmt: skip
 
 
 class _OneKey(KeyFinder):
@@ -119,6 +125,22 @@ def line(text: str) -> str:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table. Cells are plain text: brackets are not markup."""
     Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False).print(_table(columns, rows))
+
+
+def print_list(
+    objects: Iterable[Mapping[str, Any]], fields: Sequence[str], columns: Sequence[str],
+    rows: Iterable[Sequence[str]], *, json: bool, csv: bool, more: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Print a list as CSV with the `fields` of its JSON objects, as JSON with `more` beside it, or as a table.
+
+    Only one of `objects` and `rows` is read.
+    """
+    if csv:
+        print_csv(csv_of_fields(fields, objects))
+    elif json:
+        print_json({"data": list(objects), **(more or {})})
+    else:
+        print_table(columns, rows)
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -21,7 +21,7 @@ from awx_ratelimit.cli.key_stores import (
     open_store,
 )
 from awx_ratelimit.cli.moments import From, Since, To
-from awx_ratelimit.cli.options import Json
+from awx_ratelimit.cli.options import Csv, Json
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
 from awx_ratelimit.http.known_callers import no_such_account
 from awx_ratelimit.runtime.clock import rfc3339
@@ -82,7 +82,6 @@ usage.command("account")(current_usage.account_usage)
 
 Key = Annotated[str | None, typer.Option(help="ID of a key of the account, which may be revoked. Default: all keys.")]
 ByPeriod = Annotated[By, typer.Option(help="Length of a period. Hours are kept for 35 days.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")]
 Source = Annotated[str, typer.Option(help="URI of your service, as the source of the events.")]
 EventType = Annotated[str, typer.Option("--type", help="Type of the events.")]
 GraceSeconds = Annotated[int, typer.Option(help="How many seconds an hour stays open for late costs.")]

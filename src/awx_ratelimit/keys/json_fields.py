@@ -1,9 +1,12 @@
 """Accounts and entries of the audit trail as JSON types: the operator's API and the command print the same."""
 
-from typing import Any
+from typing import Any, Final
 
 from awx_ratelimit.keys.models import Account, Event
 from awx_ratelimit.runtime.clock import rfc3339
+
+ACCOUNT_FIELDS: Final = ("id", "plan", "overrides", "temporary_override", "status", "max_keys", "created_at")
+EVENT_FIELDS: Final = ("number", "account_id", "key_id", "action", "actor", "at", "details")
 
 
 def account_fields(account: Account) -> dict[str, Any]:

@@ -244,42 +244,6 @@ def test_prose_between_examples() -> None:
     assert {page: words for page, words in longest.items() if words >= 500} == {}
 
 
-class TestOrganisations:
-    """docs/organisations.md: the quotas that the keys of an organisation share."""
-
-    @pytest.fixture
-    def client(self) -> TestClient:
-        """A client of the app of the page, with its plan table."""
-        Path("plans.toml").write_text(blocks("docs/organisations.md", "toml")[1])
-        text = next(text for text in blocks("docs/organisations.md", "python") if "app = FastAPI()" in text)
-        return TestClient(run_text(text)["app"])
-
-    @staticmethod
-    def chat(client: TestClient, number: int) -> str:
-        """The header of a chat with one of the keys."""
-        key = {"X-API-Key": f"awx_example_key_{number}"}
-        return str(client.post("/chat?prompt=hello", headers=key).headers["ratelimit"])
-
-    def test_shared(self, client: TestClient) -> None:
-        """Both keys use one quota of requests and one of tokens, which counts what the model has used."""
-        with frozen(gate_of(client.app)):
-            *_, left = [self.chat(client, number) for number in (1, 2, 1)]
-            page = text_of("docs/organisations.md")
-
-        assert '"account.month";r=9997' in left
-        assert '"account.tokens-month";r=4996100' in left
-        assert all(f"`{item}`" in page for item in ('"account.month";r=9997', '"account.tokens-month";r=4996100'))
-
-    def test_override(self, client: TestClient) -> None:
-        """Another organisation has the quotas of the plan, and uses its own."""
-        with frozen(gate_of(client.app)):
-            self.chat(client, 1)
-            left = self.chat(client, 3)
-
-        assert '"account.month";r=9999' in left
-        assert '"account.tokens-month";r=998500' in left
-
-
 def test_expiry_in_tests(tmp_path: Path) -> None:
     """The tests of docs/testing.md for months, expiry and grace periods pass."""
     section = text_of("docs/testing.md").split("## Months, expiry and grace periods")[1].split("\n## ")[0]

@@ -48,6 +48,32 @@ class TestFastApi:
 
         assert left.startswith('"minute";r=56')
 
+    def test_messages(self, names: dict[str, Any]) -> None:
+        """All connections of a caller share 30 messages a minute, beside the plan that counts handshakes."""
+        app = names["talking"]
+        with frozen(gate_of(app)):
+            client = TestClient(app, headers=KEY)
+            replies = []
+            for _ in range(2):
+                with client.websocket_connect("/talk") as connection:
+                    for _ in range(16):
+                        connection.send_text("hello")
+                        replies.append(connection.receive_json())
+            left = client.get("/other").headers["ratelimit"]
+
+        assert replies[:30] == [{"text": "You said hello."}] * 30
+        assert replies[30:] == [{"error": "slow_down", "wait_ms": 2_000}] * 2
+        assert left.startswith('"minute";r=57')
+
+    def test_background_task(self, names: dict[str, Any]) -> None:
+        """A request whose task settles is charged its estimate, and has cost what the task says."""
+        app = names["talking"]
+        with frozen(gate_of(app)):
+            client = TestClient(app, headers=KEY)
+            left = [client.post("/reports").headers["ratelimit"].split(";t")[0] for _ in range(2)]
+
+        assert left == ['"minute";r=40', '"minute";r=37']
+
 
 def test_flask() -> None:
     """A chat costs three requests, a limited view has its own bucket, and an app of the factory is limited."""

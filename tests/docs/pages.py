@@ -2,6 +2,8 @@
 
 import re
 import sys
+import warnings
+from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
@@ -83,6 +85,13 @@ def run_text(text: str, **given: Any) -> dict[str, Any]:
     with no_other_routes():
         exec(compile(text, "a page", "exec", dont_inherit=True), names)
     return names
+
+
+def import_pyramid() -> None:
+    """Import Pyramid, which imports modules that are deprecated, before a page does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import_module("pyramid.config")
 
 
 def gate_of(app: Any) -> AsyncGate:

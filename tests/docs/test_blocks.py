@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 from flask import Flask
-from tests.docs.pages import PAGES, ROOT, Block, all_blocks, blocks, run, text_of, written_blocks
+from tests.docs.pages import PAGES, ROOT, Block, all_blocks, blocks, import_pyramid, run, text_of, written_blocks
 from typer.main import get_command
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, MemoryBackend, PlanTable, StaticKeys
@@ -30,11 +30,17 @@ def _configured_django() -> dict[str, Any]:
     return {}
 
 
+def _imported_pyramid() -> dict[str, Any]:
+    import_pyramid()
+    return {}
+
+
 #: The names that the blocks of a page take from the reader's own program.
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/api-keys.md": lambda: {"keys": KeyService(KeyStore.open("sqlite://")), "put": print},
     "docs/cors.md": lambda: {"gate": AsyncGate(AsyncLimiter(MemoryBackend()), **_PARTS)},
     "docs/django.md": _configured_django,
+    "docs/frameworks.md": _imported_pyramid,
     "docs/metrics.md": _configured_django,
     "docs/migration/django-ratelimit.md": _configured_django,
     "docs/migration/drf.md": _configured_django,

@@ -1,11 +1,10 @@
-"""Writes the tables of docs/comparison.md and docs/comparison/.
+"""Writes the tables of docs/comparison.md and docs/comparison/, and the figures of docs/performance.md.
 
 python tools/comparison.py          try every library, and write all tables
 python tools/comparison.py speed    only the figures, from the last results of `make bench`
 """
 
 import logging
-import re
 import sys
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -17,10 +16,11 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.comparison_figures import speed  # noqa: E402
-from tools.page_parts import with_parts  # noqa: E402
+from tools.comparison_figures import costs, speed  # noqa: E402
+from tools.page_parts import anchor, with_parts  # noqa: E402
 
 PAGE = ROOT / "docs/comparison.md"
+PERFORMANCE = ROOT / "docs/performance.md"
 DATA = ROOT / "tools/comparison.toml"
 
 
@@ -109,12 +109,8 @@ def overview(libraries: list[Any]) -> str:
     for row in rows():
         verdicts = [cell_of(row, library).verdict for library in libraries]
         if set(verdicts) != {NOT_MEANT}:
-            lines.append(f"| [{row.title}](comparison/{row.page}.md#{_anchor(row.title)}) | {' | '.join(verdicts)} |")
+            lines.append(f"| [{row.title}](comparison/{row.page}.md#{anchor(row.title)}) | {' | '.join(verdicts)} |")
     return "\n".join(heads + lines)
-
-
-def _anchor(title: str) -> str:
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def versions(libraries: Sequence[Any]) -> str:
@@ -130,6 +126,7 @@ def page_of(name: str) -> Path:
 
 def main() -> None:
     """Write the pages."""
+    _write(PERFORMANCE, {"costs": costs()})
     if sys.argv[1:] == ["speed"]:
         _write(PAGE, {"speed": speed()})
         return

@@ -22,6 +22,11 @@ def with_parts(text: str, parts: dict[str, str]) -> str:
     return text
 
 
+def anchor(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def _return(text: str, _: object) -> str:
     return text
 

@@ -8,8 +8,8 @@ import pytest
 from tests.comparison.libraries import LIBRARIES, PEERS, Library, folder_of
 from tests.comparison.rows import EXPERIMENTS
 from tests.docs.pages import ROOT
-from tools.comparison import PAGE, Row, cell_of, data, page_of, rows, section_of, versions
-from tools.comparison_figures import speed
+from tools.comparison import PAGE, PERFORMANCE, Row, cell_of, data, page_of, rows, section_of, versions
+from tools.comparison_figures import costs, speed
 from tools.page_parts import part_in
 
 _REMEDY = "write the page with: make comparison"
@@ -109,5 +109,8 @@ def test_installed(peer: Library) -> None:
 
 
 def test_speed() -> None:
-    """The page has the figures of the last run."""
-    assert part_in(PAGE.read_text(), "speed") == speed(), "write the page with: python tools/comparison.py speed"
+    """Both pages have the figures of the last run."""
+    remedy = "write the pages with: python tools/comparison.py speed"
+
+    assert part_in(PAGE.read_text(), "speed") == speed(), remedy
+    assert part_in(PERFORMANCE.read_text(), "costs") == costs(), remedy

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from awx_ratelimit.adapters import aiohttp, fastapi, flask, quart, sanic, starlette, tornado
 
-SAYS = "was called without a request; write the decorator on .*. Each framework has a limit of its own, such as awx_"
+SAYS = "was called without a request; write the decorator on .*. Each framework has its own limit, such as awx_"
 
 
 @pytest.mark.parametrize("module", [starlette, fastapi, quart], ids=lambda module: module.__name__.rpartition(".")[2])

@@ -246,7 +246,7 @@ def test_exempt_route_with_a_limit(run: Run, named: Named) -> None:
     """A path that a rule exempts is not called exempt without a word if its route has a limit."""
     ran = run("explain", "GET", "/free", "--app", named(_fastapi()))
 
-    assert ran.out.startswith("GET /free: exempt, but the route has limits of its own, which are not shown\n")
+    assert ran.out.startswith("GET /free: exempt, but the route has its own limits, which are not shown\n")
 
 
 def _gate() -> Gate:

@@ -494,7 +494,10 @@ def test_doctor_healthy(run: Run, redis_server: RedisServer) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"save": ""}, "none: a restart forgets all usage, also that of days and months; with appendonly yes, at most"),
+        (
+            {"save": ""},
+            "none: a restart forgets all usage, including that of days and months; with appendonly yes, at most",
+        ),
         ({"save": "60 1"}, "snapshots (save 60 1): a restart forgets what was used since the latest one; with append"),
         ({"appendonly": "yes"}, "append-only file: a restart forgets at most the last seconds"),
     ],

@@ -210,7 +210,9 @@ def test_app_with_the_middleware() -> None:
 
 def test_app_without_the_middleware() -> None:
     """`frozen` says of an app without the middleware what to give instead."""
-    with pytest.raises(TypeError, match=r"got a FastAPI; to freeze any app, give it a gate of yours: frozen\(gate\)"):
+    with pytest.raises(
+        TypeError, match=r"got a FastAPI; to freeze any app, build its gate yourself, and write frozen\(gate\)"
+    ):
         frozen(FastAPI()).__enter__()
 
 

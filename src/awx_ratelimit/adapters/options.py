@@ -65,7 +65,7 @@ def called_without_request(function: Any, place: str) -> TypeError:
     name = getattr(function, "__qualname__", type_name(function))
     return TypeError(
         f"limit: {name} was called without a request; write the decorator on {place}. "
-        "Each framework has a limit of its own, such as awx_ratelimit.adapters.flask.limit"
+        "Each framework has its own limit, such as awx_ratelimit.adapters.flask.limit"
     )
 
 

@@ -18,7 +18,7 @@ from awx_ratelimit.http.gate_sync import Gate
 _INNER: Final = ("app", "wsgi_app", "asgi_app", "middleware_stack", "application")
 _MAX_OBJECTS: Final = 200
 _REMEDY: Final = (
-    "run the command as the server of the app runs: in its folder, with its Python and its environment variables"
+    "run the command the way the app's server runs: in its folder, with its Python and its environment variables"
 )
 #: Where code is that no app consists of.
 _NOT_OF_APPS: Final = (

@@ -1,4 +1,4 @@
-"""``awx-ratelimit keys find awx_...x4f2``: whose key it is that a log shows."""
+"""``awx-ratelimit keys find awx_...x4f2``: the owner of a key that a log shows."""
 
 from typing import Annotated, Any
 

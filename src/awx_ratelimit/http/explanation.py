@@ -138,7 +138,7 @@ def _lines(explained: Explanation) -> Iterator[str]:
 
 def _verdict(explained: Explanation) -> str:
     if explained.has_route_limits:
-        return "exempt, but the route has limits of its own, which are not shown"
+        return "exempt, but the route has its own limits, which are not shown"
     if explained.outcome != "refused":
         return explained.outcome
     wait = "" if not explained.retry_after_ms else f"; retry after {durations.wait(explained.retry_after_ms)}"

@@ -70,7 +70,7 @@ def _named_by(parts: GateParts, identify: NamesCallers, subject: str) -> Caller 
     except (Exception, SystemExit) as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
-            f"the app cannot find the plan of {subject!r}: {said}; name the plan with --plan, or mend that error"
+            f"the app cannot find the plan of {subject!r}: {said}; name the plan with --plan, or fix that error"
         ) from error
     return found
 

@@ -1,4 +1,4 @@
-"""`KeyTracing`: whose key it is that a log shows, for the operator of the service."""
+"""`KeyTracing`: finds the owner of a key that a log shows, for the operator of the service."""
 
 import re
 from typing import Final

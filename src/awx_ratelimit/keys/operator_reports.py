@@ -51,7 +51,7 @@ class OperatorReports:
     def __init__(self, store: KeyStore, clock: Clock, keys: KeyFormat) -> None:
         self._store = store
         self._clock = clock
-        #: Whose key it is that a log shows.
+        #: Finds the owner of a key that a log shows.
         self.keys = KeyTracing(store, clock, keys)
 
     def accounts(

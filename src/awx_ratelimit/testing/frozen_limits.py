@@ -44,7 +44,7 @@ def frozen(limited: Any) -> Iterator[ManualClock]:
         got = type_name(layers[-1])
         raise TypeError(
             "frozen: expected a gate, a limiter, a middleware, or an app of Starlette, FastAPI or Flask with one, over "
-            f"a backend of this library, got {got}; to freeze any app, give it a gate of yours: frozen(gate)"
+            f"a backend of this library, got {got}; to freeze any app, build its gate yourself, and write frozen(gate)"
         )
     clock = ManualClock(_START_MS)
     with ExitStack() as stack:

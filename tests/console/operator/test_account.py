@@ -44,7 +44,7 @@ class TestPage:
         assert "Each key 120 requests per minute and 1,000 requests per hour" in page
         assert "All limits are multiplied by 2. Ends on Monday 30 November, 00:00 UTC ." in page
         assert "per_hour = 500 [account] per_day = 9_000" in page
-        assert "temporary limits, 12 hours left limits of its own" in page
+        assert "temporary limits, 12 hours left its own limits" in page
 
     def test_usage(self, client: OperatorClient, site: Site) -> None:
         """Keys, live usage, a chart, refusals by limit and by limits in shadow, and the activity are on the page."""

@@ -42,7 +42,7 @@ def test_revoked(client: OperatorClient, site: Site) -> None:
 
 def test_none(client: OperatorClient) -> None:
     """A search without a result says so."""
-    assert "No key of this service is shown like this." in client.get("/keys?shown=awx_...zzzz").text
+    assert "No key of this service has this masked form." in client.get("/keys?shown=awx_...zzzz").text
     assert "No key of this service" not in client.get("/keys").text
 
 

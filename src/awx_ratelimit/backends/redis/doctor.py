@@ -200,7 +200,7 @@ def _persistence(info: Info, ask: Callable[..., Any]) -> Finding:
             snapshots = found[0].decode()
     said = "snapshots, if any: a restart forgets what was used since the latest one"
     if not snapshots:
-        said = "none: a restart forgets all usage, also that of days and months"
+        said = "none: a restart forgets all usage, including that of days and months"
     elif snapshots != "?":
         said = f"snapshots (save {snapshots}): a restart forgets what was used since the latest one"
     return Finding("persistence", "ok", f"{said}; with appendonly yes, at most the last seconds")

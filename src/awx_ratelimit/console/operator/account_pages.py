@@ -26,7 +26,7 @@ _PAGE_SIZE: Final = 50
 _HISTORY_SIZE: Final = 10
 _CHANGED: Final = "changed"
 _NOTES: Final = {
-    _CHANGED: "The account had changed since you opened the page, so nothing was done. This is how it is now.",
+    _CHANGED: "The account had changed since you opened the page, so nothing was done. This is its current state.",
     "plan": "Plan changed. It applies everywhere within a second.",
     "temporary": "Temporary limits set. They apply everywhere within a second.",
     "ended": "Temporary limits ended.",

@@ -1,4 +1,4 @@
-"""`KeySearch`: whose key it is that a log shows, also a revoked one.
+"""`KeySearch`: finds the owner of a key that a log shows, even of a revoked one.
 
 A search is posted, and leads to the address of its result. So a whole key that is pasted into it is in no address.
 """

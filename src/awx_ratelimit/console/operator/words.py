@@ -61,7 +61,7 @@ def account_flags(account: Account, now: datetime) -> tuple[Flag, ...]:
     if account.temporary is not None:
         flags.append(Flag("amber", f"temporary limits, {formatting.time_between(account.temporary.until, now)} left"))
     if account.overrides:
-        flags.append(Flag("calm", "limits of its own"))
+        flags.append(Flag("calm", "its own limits"))
     return tuple(flags)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -194,6 +194,15 @@ async def _stream(_: Request) -> Response:
     return StreamingResponse(chunks())
 
 
+async def _endless(_: Request) -> Response:
+    async def chunks() -> Any:
+        while True:
+            yield b"chunk\n"
+            await asyncio.sleep(_CHUNK_S)
+
+    return StreamingResponse(chunks())
+
+
 async def _feed(websocket: WebSocket) -> None:
     await websocket.accept()
     try:
@@ -208,7 +217,13 @@ async def _hang(_: Request) -> Response:
     return Response()
 
 
-ROUTES = [Route("/", _ok), Route("/stream", _stream), WebSocketRoute("/feed", _feed), Route("/hang", _hang)]
+ROUTES: list[BaseRoute] = [
+    Route("/", _ok),
+    Route("/stream", _stream),
+    Route("/endless", _endless),
+    WebSocketRoute("/feed", _feed),
+    Route("/hang", _hang),
+]
 
 
 def _gated(backend: MemoryBackend, plan: Plan = PLAN, account: str | None = None) -> ASGIApp:
@@ -229,7 +244,9 @@ def _team(*rates: Rate, slots: int | None = 5) -> ASGIApp:
     return _gated(MemoryBackend(), Plan("team", TEAM.rates, TEAM.concurrency, shared), "acme")
 
 
-_HONEST_NAMES = ("honest", "honest-over-workers", *(f"honest-{number}" for number in range(1, 10)))
+#: How tests cut a run.
+CUTS = ("time", "signal", "two-signals", "killed-driver", "killed-worker")
+_HONEST_NAMES = ("honest", "honest-over-workers", *(f"honest-{name}" for name in (*range(1, 10), *CUTS)))
 GATEWAYS: dict[str, ASGIApp] = {
     **{name: _gated(MemoryBackend()) for name in _HONEST_NAMES},
     "honest-slow": _gated(MemoryBackend(), SLOW),

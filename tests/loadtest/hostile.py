@@ -69,6 +69,7 @@ RESPONSES: dict[str, Callable[[], Iterable[bytes]]] = {
     "/wait-nan": lambda: (refusal_with_wait(b"NaN"),),
     "/wait-superscript": lambda: (refusal_with_wait(b"\xb2"),),
     "/wait-twice": lambda: (refusal_with_wait(b"2\r\nRetry-After: 2"),),
+    "/refusal-slowly": lambda: chain((refusal(body=BLOCK)[:-9],), drip(b"x" * 9)),
     # Echoes the key in a header and in the body.
     "/telling": lambda: (refusal(b"Retry-After: awx_test_key_2", body=b'{"sent": "awx_test_key_2"}'),),
     "/wait-none": lambda: (refusal(b"Content-Type: application/json", body=contract_body("2")),),

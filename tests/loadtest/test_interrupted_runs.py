@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.loadtest.commands import RATES, ReportPaths, children, is_running, read_until, running, wait_for_end
 from tests.loadtest.conftest import Servers, scenarios
-from tests.loadtest.gateways import PLAN
+from tests.loadtest.gateways import CUTS, PLAN
 from tests.loadtest.hostile import hostile
 from tests.processes import free_port
 
@@ -138,8 +139,45 @@ def test_killed_worker(outcome: Ended) -> None:
     """A lost worker ends the run within seconds instead of at the end of its time."""
     assert outcome.status == 2, outcome
     assert outcome.report["trouble"] == "only 1 of 2 workers are left", outcome
+    assert outcome.junit.get("failures") == "0", outcome
     assert outcome.left == [], outcome
     assert outcome.seconds < 60
+
+
+def cut(name: str, servers: Servers, folder: Path) -> Ended:
+    """Streams that hold all slots of the honest gateway of that name, until the run is cut."""
+    words, number_of_signals, killed = CUT_RUNS[name]
+    paths, began_s = ReportPaths(folder), time.monotonic()
+    options = f"--profiles streams --stream-path /endless {words}".split()
+    with running(f"{servers.url('gateways')}/honest-{name}", *RATES, *options, *paths.options, **KEY) as process:
+        read_until(process, "streams")
+        time.sleep(1.5)
+        for _ in range(number_of_signals):
+            process.terminate()
+        for pid in killed(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        return read_outcome(paths, wait_for_end(process), began_s, [])
+
+
+#: Options of the run, how often it gets SIGTERM, and which of its processes are killed.
+CUT_RUNS: dict[str, tuple[str, int, Callable[[int], list[int]]]] = {
+    "time": ("--seconds 3", 0, lambda _: []),
+    "signal": ("", 1, lambda _: []),
+    "two-signals": ("", 2, lambda _: []),
+    "killed-driver": ("", 0, children),
+    "killed-worker": ("--workers 1", 0, lambda pid: children(children(pid)[0])),
+}
+
+
+@scenarios(*(partial(cut, name) for name in CUTS))
+def test_cut_run_of_an_honest_gateway(outcome: Ended) -> None:
+    """The verdicts know the requests in flight when a run is cut, which justify the refusals that they caused."""
+    verdicts = {one["name"]: one["verdict"] for one in outcome.report["verdicts"]}
+    (profile,) = outcome.report["profiles"]
+
+    assert "failed" not in verdicts.values(), outcome
+    assert verdicts["slots"] == "passed", outcome
+    assert (profile["admitted"], profile["refused"]) == (3, 2), outcome
 
 
 def bounded(servers: Servers, folder: Path) -> Ended:

@@ -12,7 +12,7 @@ from rich.text import Text
 from awx_ratelimit.cli import output
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
 from awx_ratelimit.loadtest.audit.promises import audit
-from awx_ratelimit.loadtest.audit.verdict import Tolerances, Verdict
+from awx_ratelimit.loadtest.audit.verdict import Verdict
 from awx_ratelimit.loadtest.report.results import percentile
 from awx_ratelimit.loadtest.run_config import RunConfig
 from awx_ratelimit.loadtest.runner import RunRecord
@@ -51,9 +51,8 @@ class LiveView:
         if len(record.stages) != self._stages:
             self._stages = len(record.stages)
             if len(record.observations) <= _MAX_AUDITED:
-                self._verdicts = (
-                    audit(record.observations, Tolerances(self._config.plan)) if record.observations else []
-                )
+                seen = record.all_observations
+                self._verdicts = audit(seen, record.tolerances(self._config)) if seen else []
             if not self._live:
                 name, users = record.stages[-1]
                 count = len(record.observations)
@@ -82,7 +81,8 @@ class LiveView:
 
 
 def _row(name: str, observations: list[Observation]) -> tuple[str, ...]:
-    counts = [sum(1 for one in observations if one.outcome is outcome) for outcome in Outcome]
+    ended = (outcome for outcome in Outcome if outcome is not Outcome.UNFINISHED)
+    counts = [sum(1 for one in observations if one.outcome is outcome) for outcome in ended]
     recent = sorted((one.answered_us - one.sent_us) / 1_000 for one in observations[-_RECENT:])
     return (name, *map(str, counts), *(f"{percentile(recent, percent):.1f}" for percent in (50, 99)))
 

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryFile
@@ -21,6 +22,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from awx_ratelimit.loadtest.audit.observation import Observation
+from awx_ratelimit.loadtest.audit.verdict import Tolerances
 from awx_ratelimit.loadtest.key_sources import masker
 from awx_ratelimit.loadtest.run_config import RunConfig
 from awx_ratelimit.runtime.extras import INSTALL, check_versions
@@ -33,9 +35,15 @@ _POLL_S = 0.2
 
 @dataclass(slots=True)
 class RunRecord:
-    """What a run has recorded so far. `trouble` says why the run ended early, and is empty if it did not."""
+    """What a run has recorded so far. `trouble` says why the run ended early, and is empty if it did not.
+
+    `observations` are the requests that have ended. Those in flight are kept per process that sends them, as if they
+    ended now, with the time until which all requests of the process are known.
+    """
 
     observations: list[Observation] = field(default_factory=list)
+    in_flight: dict[str, list[Observation]] = field(default_factory=dict)
+    known_until_us: dict[str, int] = field(default_factory=dict)
     #: (profile, number of users) of each profile that has begun.
     stages: list[tuple[str, int]] = field(default_factory=list)
     workers: int = 0
@@ -45,14 +53,39 @@ class RunRecord:
 
     def add(self, message: dict[str, Any], mask: Callable[[str], str]) -> None:
         """Record a message of the driver process. `mask` removes keys that the gateway has echoed."""
-        for *values, headers, body, error in message.get("rows", ()):
-            masked_headers = [(name, mask(value)) for name, value in headers]
-            self.observations.append(Observation.from_row([*values, masked_headers, mask(body), mask(error)]))
+        self.observations += _observed(message.get("rows", ()), mask)
+        if "source" in message:
+            self.in_flight[message["source"]] = _observed(message["in_flight"], mask)
+            self.known_until_us[message["source"]] = message["known_until_us"]
         if "profile" in message:
             self.stages.append((message["profile"], message["users"]))
         self.workers = max(self.workers, message.get("worker", 0))
         self.spread_us = max(self.spread_us, message.get("spread_us", 0))
         self.trouble = self.trouble or mask(message.get("abort_reason", ""))
+
+    @property
+    def all_observations(self) -> list[Observation]:
+        """The requests that have ended, and those in flight."""
+        return [*self.observations, *chain.from_iterable(self.in_flight.values())]
+
+    def tolerances(self, config: RunConfig) -> Tolerances:
+        """What an audit of `all_observations` has to allow for."""
+        known_until_us = min(self.known_until_us.values(), default=None)
+        return Tolerances(
+            config.plan, spread_us=self.spread_us, same_account=config.same_account, known_until_us=known_until_us
+        )
+
+    def end(self) -> None:
+        """No request is in flight any more: the run has ended."""
+        self.observations, self.in_flight = self.all_observations, {}
+
+
+def _observed(rows: Iterable[Sequence[Any]], mask: Callable[[str], str]) -> list[Observation]:
+    masked = (
+        [*values, [(name, mask(value)) for name, value in headers], mask(body), mask(error)]
+        for *values, headers, body, error in rows
+    )
+    return [Observation.from_row(row) for row in masked]
 
 
 OnProgress = Callable[[RunRecord], None]
@@ -81,6 +114,7 @@ def run(
                 shown_s = time.monotonic()
         if not record.interrupted and not record.trouble:
             record.trouble = mask(driver.error_at_end())
+    record.end()
     return record
 
 

@@ -43,7 +43,7 @@ class Prober:
         else:
             client.send()
         client.reconnect()
-        (row,) = context.take_rows()
+        (row,) = context.take_rows()["rows"]
         return Observation.from_row(row)
 
     def config(self, path: str) -> RunConfig:

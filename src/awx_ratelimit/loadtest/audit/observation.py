@@ -16,11 +16,15 @@ MAX_BODY_BYTES: Final = 1_024
 
 
 class Outcome(StrEnum):
-    """The result of a request. A gateway may or may not have charged a `failed` request."""
+    """The result of a request. A gateway may or may not have charged a `failed` or `unfinished` one.
+
+    `unfinished`: the run ended before the client could know whether the request was admitted.
+    """
 
     ADMITTED = "admitted"
     REFUSED = "refused"
     FAILED = "failed"
+    UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Observation:
     - `key` is the index of the key that was sent, never the key itself.
     - `answered_us`: the head of the response was complete, or the client gave up.
     - `alive_us`: the last moment at which the body was certainly still open.
-    - `ended_us`: the last byte arrived, or the client hung up (`hung_up`).
+    - `ended_us`: the last byte arrived, or the client hung up (`hung_up`), also because the run ended.
     - `status` is 0 if there was no response; `error` then says why.
     - `headers`: the headers that the contract describes, in their order, with lower-case names.
     - `body` is kept for refusals only.
@@ -53,6 +57,11 @@ class Observation:
     def header_values(self, name: str) -> list[str]:
         """All values of the header `name`, in their order."""
         return [value for header, value in self.headers if header == name]
+
+    @property
+    def decided(self) -> bool:
+        """Whether the client knows what the gateway has decided."""
+        return self.outcome in (Outcome.ADMITTED, Outcome.REFUSED)
 
     @property
     def held(self) -> bool:

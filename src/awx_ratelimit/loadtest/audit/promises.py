@@ -68,7 +68,10 @@ def _check_answers(observations: Sequence[Observation]) -> Verdict:
         return judge(ANSWERS, ["no request was sent"], shown=False, detail="")
     failed = [one for one in observations if one.outcome is Outcome.FAILED]
     faults = [one.error or f"the gateway answered with status {one.status}" for one in failed]
-    return judge(ANSWERS, faults, shown=True, detail=f"the gateway answered all {len(observations)} requests")
+    cut = sum(1 for one in observations if one.outcome is Outcome.UNFINISHED)
+    detail = f"the gateway answered all {len(observations) - cut} requests"
+    detail += f"; {cut} more were in flight when the run ended" if cut else ""
+    return judge(ANSWERS, faults, shown=cut < len(observations), detail=detail)
 
 
 def _check_never_over(observations: Sequence[Observation], tolerances: Tolerances) -> Verdict:
@@ -129,6 +132,8 @@ def _check_not_under(observations: Sequence[Observation], tolerances: Tolerances
     costs = [sum(one.cost for one in of_key) for of_key in group_by_key(admitted(observations)).values()]
     smallest_burst = min((rate.burst for budget in tolerances.budgets for rate in budget.rates), default=1)
     detail = f"{sum(costs)} admitted, and no request within the plan was refused"
+    unjudged = sum(1 for one in observations if one.outcome is Outcome.REFUSED and not tolerances.knows(one))
+    detail += f"; refusals after a process was lost, which are not judged: {unjudged}" if unjudged else ""
     return judge(NOT_UNDER, faults, max(costs, default=0) >= smallest_burst, detail)
 
 
@@ -200,7 +205,7 @@ def _medians_us(observations: Sequence[Observation]) -> dict[int, tuple[float, f
     begin_us, end_us = flood[0].sent_us, max(one.answered_us for one in flood)
     medians = {}
     for key, of_key in keys.items():
-        answered = [one for one in of_key if one.outcome is not Outcome.FAILED]
+        answered = [one for one in of_key if one.decided]
         before = [_latency_us(one) for one in answered if one.answered_us <= begin_us]
         during = [_latency_us(one) for one in answered if begin_us <= one.sent_us <= end_us]
         if min(len(before), len(during)) >= _MIN_SAMPLES:

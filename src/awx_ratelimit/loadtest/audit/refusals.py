@@ -73,12 +73,12 @@ class WorstCaseDebt:
 
 
 def _latest_charge_us(one: Observation, tolerances: Tolerances) -> int:
-    """A gateway may decide a failed request after its client has gone."""
-    return one.answered_us + (tolerances.hang_up_us if one.outcome is Outcome.FAILED else 0)
+    """A gateway may decide a request without a response after its client has gone."""
+    return one.answered_us + (0 if one.decided else tolerances.hang_up_us)
 
 
 def _latest_release_us(one: Observation, tolerances: Tolerances) -> int:
-    if one.hung_up or one.outcome is Outcome.FAILED:
+    if one.hung_up or not one.decided:
         return one.ended_us + tolerances.hang_up_us
     return one.ended_us + tolerances.release_us
 
@@ -164,7 +164,7 @@ def unjustified_refusals(observations: Sequence[Observation], tolerances: Tolera
     for key, of_key in group_by_key(observations).items():
         room = room_of[key]
         for one in of_key:
-            if one.outcome is Outcome.REFUSED and room.rates_have_room(one) and room.slots_have_room(one):
+            if tolerances.judges(one) and room.rates_have_room(one) and room.slots_have_room(one):
                 found[_fault(one, room, all_keys)].append(_describe(one, of_key))
     # A gateway that is too strict, or charges refusals, for a single key also does so while a second key is active.
     if found[Fault.TOO_STRICT]:
@@ -205,7 +205,8 @@ def check_waits(observations: Sequence[Observation], tolerances: Tolerances) -> 
     """
     # Keys that share limits pay for each other, so nothing may come between a refusal and the next request.
     widest, room_of = tolerances.budgets[-1], rooms(observations, tolerances)
-    pairs = [pair for of_group in widest.groups(observations).values() for pair in _pairs(of_group, room_of)]
+    groups = widest.groups(observations).values()
+    pairs = [pair for of_group in groups for pair in _pairs(of_group, room_of, tolerances)]
     late = [pair for pair in pairs if _is_late(*pair, tolerances)]
     early = [pair for pair in pairs if _is_early(*pair, tolerances)]
     faults = [_describe_wait(*pair, "was refused again") for pair in late if pair[1].outcome is Outcome.REFUSED]
@@ -215,7 +216,7 @@ def check_waits(observations: Sequence[Observation], tolerances: Tolerances) -> 
 
 
 def _pairs(
-    observations: Sequence[Observation], room_of: Mapping[int, Room]
+    observations: Sequence[Observation], room_of: Mapping[int, Room], tolerances: Tolerances
 ) -> Iterable[tuple[Observation, Observation]]:
     """Each refusal by rates and the next request, if no other request overlapped with either of them."""
     busy_until_us = 0
@@ -223,7 +224,7 @@ def _pairs(
     for (before, after), next_us in zip(pairwise(observations), next_sent_us, strict=False):
         alone = busy_until_us <= before.sent_us and before.ended_us <= after.sent_us and after.answered_us <= next_us
         busy_until_us = max(busy_until_us, before.ended_us)
-        refused = before.outcome is Outcome.REFUSED and retry_after_s(before)
+        refused = tolerances.judges(before) and retry_after_s(before)
         if alone and refused and before.key == after.key and room_of[before.key].slots_have_room(before):
             yield before, after
 
@@ -234,12 +235,12 @@ def _wait_us(refused: Observation) -> int:
 
 def _is_late(refused: Observation, after: Observation, tolerances: Tolerances) -> bool:
     due_us = refused.answered_us + _wait_us(refused) + tolerances.tolerance_us
-    return after.sent_us >= due_us and after.cost <= refused.cost and after.outcome is not Outcome.FAILED
+    return after.sent_us >= due_us and after.cost <= refused.cost and after.decided and tolerances.knows(after)
 
 
 def _is_early(refused: Observation, after: Observation, tolerances: Tolerances) -> bool:
     latest_us = refused.sent_us + _wait_us(refused) - SECOND_US - tolerances.tolerance_us
-    return after.answered_us <= latest_us and after.cost >= refused.cost and after.outcome is not Outcome.FAILED
+    return after.answered_us <= latest_us and after.cost >= refused.cost and after.decided
 
 
 def _describe_wait(refused: Observation, after: Observation, what: str) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, scoped_name
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import REQUESTS, Rate
-from awx_ratelimit.loadtest.audit.observation import SECOND_US, Observation, group_by_key
+from awx_ratelimit.loadtest.audit.observation import SECOND_US, Observation, Outcome, group_by_key
 
 MAX_EXAMPLES: Final = 5
 
@@ -98,6 +98,8 @@ class Tolerances:
     - `skew_us`: how far the gateway's calendar may differ from the tester's.
     - `latency_us`: how much slower one key's requests may get while another key floods the gateway.
     - `spread_us`: how inaccurate times from other machines may be. Every request is extended by this at both ends.
+    - `known_until_us`: until when all requests are known. A process that was lost may have sent more of them later,
+      so later refusals are not judged. None if no process was lost.
     """
 
     plan: Plan
@@ -109,6 +111,15 @@ class Tolerances:
     #: Two clocks that count whole milliseconds cannot resolve less; with a safety margin.
     tolerance_us: int = 10_000
     same_account: bool = False
+    known_until_us: int | None = None
+
+    def knows(self, one: Observation) -> bool:
+        """Whether all requests are known that the gateway may have decided before it answered `one`."""
+        return self.known_until_us is None or one.answered_us <= self.known_until_us - self.spread_us
+
+    def judges(self, one: Observation) -> bool:
+        """Whether `one` is a refusal that only known requests can justify."""
+        return one.outcome is Outcome.REFUSED and self.knows(one)
 
     @property
     def budgets(self) -> tuple[AuditedBudget, ...]:

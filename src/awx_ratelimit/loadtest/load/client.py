@@ -6,7 +6,8 @@ A user that exceeds this budget gets `BudgetSpent`.
 
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -48,6 +49,8 @@ class LoadContext:
         self._requests_left = requests
         self._failures = 0
         self._rows: list[Row] = []
+        #: Each makes the row of a request in flight, as if the run ended now.
+        self._in_flight: list[Callable[[], Row]] = []
 
     def key_line(self, key: int) -> str | None:
         """The header line that carries key number `key`; None if the run has no keys."""
@@ -83,10 +86,23 @@ class LoadContext:
         if self._failures >= _MAX_FAILURES:
             self.abort_reason = self.abort_reason or f"{_MAX_FAILURES} requests in a row failed: {row[-1]}"
 
-    def take_rows(self) -> list[Row]:
-        """The rows since the last call."""
+    @contextmanager
+    def in_flight(self, row_now: Callable[[], Row]) -> Iterator[None]:
+        """A request in flight. Whatever ends it, the audit knows of it: `row_now` makes its row as of now."""
+        self._in_flight.append(row_now)
+        try:
+            yield
+        except BaseException:
+            # The run ends, and Locust kills its users.
+            self._rows.append(row_now())
+            raise
+        finally:
+            self._in_flight.remove(row_now)
+
+    def take_rows(self) -> dict[str, Any]:
+        """The rows since the last call, those of the requests in flight, and until when these are all requests."""
         rows, self._rows = self._rows, []
-        return rows
+        return {"rows": rows, "in_flight": [row_now() for row_now in self._in_flight], "known_until_us": now_us()}
 
 
 _SERVER_ERROR = 500
@@ -143,26 +159,35 @@ class Client:
         """Use a new connection for the next request, which may reach another process of the gateway."""
         self._connection.close()
 
-    def _observe(self, send: Callable[[], Exchange], cost: int) -> RequestResult:
+    def _observe(self, send: Callable[[Exchange], None], cost: int) -> RequestResult:
         self._context.spend_request()
-        begin_us = now_us()
-        try:
-            done, error = send(), ""
-        except (OSError, ParseError) as failure:
-            self._connection.close()
-            done, error = Exchange(begin_us), _describe(failure, self._config.timeout_ms)
-            done.answered_us = done.alive_us = done.ended_us = now_us()
+        done, error = Exchange(now_us()), ""
+        with self._context.in_flight(lambda: self._row_now(done, cost)):
+            try:
+                send(done)
+            except (OSError, ParseError) as failure:
+                self._connection.close()
+                at_us, error = now_us(), _describe(failure, self._config.timeout_ms)
+                done = Exchange(done.sent_us, at_us, at_us, at_us)
         outcome, error = self._outcome(done, error)
-        self._context.record(
-            [
-                self._profile, self._key, done.sent_us, done.answered_us, done.alive_us, done.ended_us,
-                outcome, done.status, cost, done.hung_up, done.headers, done.body, error,
-            ]
-        )  # fmt: skip
+        self._context.record(self._row(done, outcome, cost, error))
         latency_ms = (done.answered_us - done.sent_us) / 1_000
         self._context.on_request(self._config.method, self._profile, latency_ms, error or None)
         retry_after_s = parse_retry_after_s([value for name, value in done.headers if name == RETRY_AFTER]) or 0
         return RequestResult(outcome, done.sent_us, done.answered_us, retry_after_s)
+
+    def _row(self, done: Exchange, outcome: Outcome, cost: int, error: str) -> Row:
+        return [
+            self._profile, self._key, done.sent_us, done.answered_us, done.alive_us, done.ended_us,
+            outcome, done.status, cost, done.hung_up, done.headers, done.body, error,
+        ]  # fmt: skip
+
+    def _row_now(self, exchange: Exchange, cost: int) -> Row:
+        """The row of a request in flight if its client hangs up now, before it has read the whole response."""
+        cut = exchange.cut()
+        outcome, error = self._outcome(cut, "") if cut.status else (Outcome.UNFINISHED, "")
+        # The contract describes whole refusals.
+        return self._row(cut, Outcome.UNFINISHED if outcome is Outcome.REFUSED else outcome, cost, error)
 
     def _outcome(self, done: Exchange, error: str) -> tuple[Outcome, str]:
         if error:

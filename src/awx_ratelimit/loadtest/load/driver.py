@@ -59,7 +59,7 @@ class Driver:
         finally:
             self._runner.quit()
             self._workers.end_processes()
-            self._emit({"end": True, "abort_reason": self._abort_reason, "spread_us": self._workers.spread_us})
+            self._emit({"end": True, "abort_reason": self._abort_reason})
 
     def _serve_page(self, address: str) -> None:
         host, _, port = address.rpartition(":")
@@ -117,8 +117,7 @@ class Driver:
 
     def _on_rows(self, msg: Any, **_: Any) -> None:
         self._abort_reason = self._abort_reason or msg.data.get("abort_reason", "")
-        if msg.data["rows"]:
-            self._emit({"rows": self._workers.rows_on_master_clock(msg)})
+        self._emit({"source": msg.node_id, **self._workers.on_master_clock(msg)})
 
     def _emit(self, message: dict[str, Any]) -> None:
         """Write one JSON line to stdout."""

@@ -10,7 +10,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import urandom
 from urllib.parse import SplitResult, urlsplit
 
@@ -24,6 +24,7 @@ from awx_ratelimit.loadtest.load.http_parser import MAX_HEAD_BYTES, CloseFramePa
 _MAX_IDLE_S = 1.0
 _POLL_S = 0.1
 _BLOCK_BYTES = 16_384
+_SWITCHING = 101
 _ACCEPTED = b"HTTP/1.1 101"
 _HEAD_END = b"\r\n\r\n"
 #: WebSocket close codes (RFC 6455, 7.4.1): "abnormal closure" and "try again later".
@@ -98,18 +99,32 @@ class Exchange:
         """Whether a WebSocket was refused: by a 403, or by an immediate close with "try again later"."""
         return self.status == 403 or self.close_code == _TRY_AGAIN
 
+    def cut(self) -> "Exchange":
+        """What is known if the client hangs up now. `status` is 0 if it does not know yet what was decided."""
+        now = now_us()
+        # A WebSocket may be refused by a close frame that follows its handshake at once.
+        is_known = self.status != _SWITCHING or self.alive_us > self.answered_us
+        answered_us, alive_us = self.answered_us or now, self.alive_us or now
+        return replace(
+            self, status=self.status if is_known else 0, answered_us=answered_us, alive_us=alive_us, ended_us=now,
+            hung_up=True,
+        )  # fmt: skip
+
 
 class Connection:
-    """One connection at a time, opened on demand. Methods that send raise OSError or ParseError."""
+    """One connection at a time, opened on demand.
+
+    Methods that send write into their `exchange` as things happen, and raise OSError or ParseError.
+    """
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._socket: socket.socket | None = None
         self._used_us = 0
 
-    def send(self, request: bytes, method: str, refused_status: int) -> Exchange:
+    def send(self, request: bytes, method: str, refused_status: int, exchange: Exchange) -> None:
         """Send a request and read the whole response."""
-        open_socket, exchange, until_us = self._begin(request)
+        open_socket, until_us = self._begin(request, exchange)
         response = self._read_head(open_socket, method, exchange, until_us)
         while not response.complete:
             response.take(_receive(open_socket, until_us))
@@ -118,11 +133,10 @@ class Connection:
         self._keep_body(response, exchange, refused_status)
         if response.should_close():
             self.close()
-        return exchange
 
-    def hold(self, request: bytes, refused_status: int, until: Callable[[], bool]) -> Exchange:
+    def hold(self, request: bytes, refused_status: int, until: Callable[[], bool], exchange: Exchange) -> None:
         """Send a request and read its response slowly, to its end or until `until` returns True."""
-        open_socket, exchange, until_us = self._begin(request)
+        open_socket, until_us = self._begin(request, exchange)
         response = self._read_head(open_socket, "GET", exchange, until_us)
 
         def read() -> bool:
@@ -133,11 +147,12 @@ class Connection:
         self._keep_body(response, exchange, refused_status)
         self.close()
         exchange.ended_us = now_us()
-        return exchange
 
-    def hold_websocket(self, request: bytes, refused_status: int, until: Callable[[], bool]) -> Exchange:
+    def hold_websocket(
+        self, request: bytes, refused_status: int, until: Callable[[], bool], exchange: Exchange
+    ) -> None:
         """Open a WebSocket and hold it until the server closes it or `until` returns True."""
-        open_socket, exchange, until_us = self._begin(request)
+        open_socket, until_us = self._begin(request, exchange)
         begun = b""
         while _HEAD_END not in begun and len(begun) <= MAX_HEAD_BYTES:
             begun += (more := _receive(open_socket, until_us))
@@ -146,7 +161,7 @@ class Connection:
         # The HTTP parser accepts no upgraded protocol, so it only parses refusals.
         if begun.startswith(_ACCEPTED):
             exchange.answered_us = exchange.alive_us = now_us()
-            exchange.status = 101
+            exchange.status = _SWITCHING
             self._hold_frames(open_socket, exchange, begun.partition(_HEAD_END)[2], until)
         else:
             response = self._read_head(open_socket, "GET", exchange, until_us, begun)
@@ -155,7 +170,6 @@ class Connection:
             self._keep_body(response, exchange, refused_status)
         self.close()
         exchange.ended_us = now_us()
-        return exchange
 
     def _hold_frames(
         self, open_socket: socket.socket, exchange: Exchange, begun: bytes, until: Callable[[], bool]
@@ -195,16 +209,16 @@ class Connection:
             self._socket.close()
             self._socket = None
 
-    def _begin(self, request: bytes) -> tuple[socket.socket, Exchange, int]:
-        """Send `request`; returns the socket, the exchange, and the time in us at which it times out."""
+    def _begin(self, request: bytes, exchange: Exchange) -> tuple[socket.socket, int]:
+        """Send `request`; returns the socket, and the time in us at which the exchange times out."""
         if now_us() - self._used_us > _MAX_IDLE_S * SECOND_US:
             self.close()
         if self._socket is None:
             self._socket = self._target.connect()
-        self._used_us = now_us()
+        self._used_us = exchange.sent_us = now_us()
         self._socket.settimeout(self._target.timeout_s)
         self._socket.sendall(request)
-        return self._socket, Exchange(self._used_us), self._used_us + round(self._target.timeout_s * SECOND_US)
+        return self._socket, self._used_us + round(self._target.timeout_s * SECOND_US)
 
     @staticmethod
     def _read_head(

@@ -31,6 +31,7 @@ class LoadEnvironment(Environment):
         """Create the context that the users of this process share, and send its observations from now on."""
         context = LoadContext(config, keys, seconds_left=seconds_left, requests=requests, on_request=self._on_request)
         self.load_context = context
+        self.events.test_stop.add_listener(self._on_stop)  # type: ignore[no-untyped-call]  # Locust has no types here
         gevent.spawn(self._send_rows_regularly, context)
 
     def send_rows(self) -> None:
@@ -38,8 +39,11 @@ class LoadEnvironment(Environment):
         context, runner = self.load_context, self.runner
         if context is None or runner is None:
             return
-        if (rows := context.take_rows()) or context.abort_reason:
-            runner.send_message("awx_rows", {"rows": rows, "abort_reason": context.abort_reason})
+        runner.send_message("awx_rows", {**context.take_rows(), "abort_reason": context.abort_reason})
+
+    def _on_stop(self, **_: Any) -> None:
+        """Send the requests that were in flight when Locust killed its users."""
+        self.send_rows()
 
     def _on_request(self, method: str, profile: str, ms: float, error: str | None) -> None:
         self.events.request.fire(  # type: ignore[no-untyped-call]  # Locust has no types here

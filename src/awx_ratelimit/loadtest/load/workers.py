@@ -23,7 +23,6 @@ from locust.runners import MasterRunner, Runner
 
 from awx_ratelimit.loadtest.audit.observation import SECOND_US
 from awx_ratelimit.loadtest.key_sources import KEYS, from_environment, validated
-from awx_ratelimit.loadtest.load.client import Row
 from awx_ratelimit.loadtest.load.http_client import now_us
 from awx_ratelimit.loadtest.load.profile import LoadEnvironment
 from awx_ratelimit.loadtest.load.profiles import PROFILES_BY_NAME
@@ -78,13 +77,13 @@ class WorkerPool:
         """How inaccurate a converted time may be."""
         return max((min(samples)[0] // 2 for samples in self._samples.values() if samples), default=0)
 
-    def rows_on_master_clock(self, msg: Any) -> list[Row]:
-        """The rows of a worker's message, converted to the master's clock."""
-        offset_us = self._offset_us(msg.node_id)
-        rows: list[Row] = msg.data["rows"]
-        for row in rows:
+    def on_master_clock(self, msg: Any) -> dict[str, Any]:
+        """The rows of a worker's message, and until when it knows all requests, converted to the master's clock."""
+        offset_us, data = self._offset_us(msg.node_id), msg.data
+        for row in (*data["rows"], *data["in_flight"]):
             row[_TIMES] = [at_us - offset_us for at_us in row[_TIMES]]
-        return rows
+        known_until_us = data["known_until_us"] - offset_us
+        return {"rows": data["rows"], "in_flight": data["in_flight"], "known_until_us": known_until_us}
 
     def _on_joined(self, msg: Any, **_: Any) -> None:
         message = {
@@ -95,6 +94,8 @@ class WorkerPool:
         }
         self._runner.send_message("awx_config", message, client_id=msg.node_id)
         self._samples[msg.node_id] = []
+        # It has sent nothing so far. If it is lost before its first rows, nothing later is known.
+        self._emit({"source": msg.node_id, "in_flight": [], "known_until_us": now_us()})
         self._ask_time(msg.node_id)
 
     def _ask_time(self, worker: str) -> None:
@@ -106,7 +107,7 @@ class WorkerPool:
         if len(samples) < _CLOCK_SAMPLES:
             self._ask_time(msg.node_id)
         else:
-            self._emit({"worker": len(self._samples), "offset_us": self._offset_us(msg.node_id)})
+            self._emit({"worker": len(self._samples), "spread_us": self.spread_us})
 
     def _offset_us(self, worker: str) -> int:
         return min(self._samples.get(worker) or [(0, 0)])[1]
@@ -120,7 +121,8 @@ def serve(host: str, port: int) -> None:
     def on_config(msg: Any, **_: Any) -> None:
         if len(keys) != msg.data["keys"]:
             reason = f"a worker has {len(keys)} keys in its environment, expected {msg.data['keys']}"
-            runner.send_message("awx_rows", {"rows": [], "abort_reason": reason})
+            nothing = {"rows": [], "in_flight": [], "known_until_us": now_us()}
+            runner.send_message("awx_rows", {**nothing, "abort_reason": reason})
         left_s, requests = msg.data["seconds_left"], msg.data["requests"]
         environment.begin(RunConfig.from_json(msg.data["config"]), keys, seconds_left=left_s, requests=requests)
 

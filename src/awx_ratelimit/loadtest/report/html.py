@@ -40,6 +40,7 @@ path { fill: none; stroke-width: 1.6; stroke-linecap: round; }
 .c2 { stroke: var(--purple); color: var(--purple); }
 .bound { stroke: var(--red); color: var(--red); stroke-dasharray: 4 3; }
 rect.admitted { fill: var(--blue); } rect.refused { fill: var(--amber); } rect.failed { fill: var(--red); }
+rect.unfinished { fill: var(--dim); }
 .key.admitted { color: var(--blue); } .key.refused { color: var(--amber); }
 .key { margin-left: 1rem; font-size: .85rem; white-space: nowrap; } .key::before { content: "\\25A0  "; }
 @media (max-width: 40rem) { .verdicts tr { display: grid; grid-template-columns: 1fr auto; border-bottom: 1px solid
@@ -55,7 +56,8 @@ rect.admitted { fill: var(--blue); } rect.refused { fill: var(--amber); } rect.f
 $plots
 <h2>Profiles</h2>
 <div class="wide" tabindex="0"><table><tr><th>profile</th><th class="number">admitted</th>
-<th class="number">refused</th><th class="number">failed</th><th class="number">p50 ms</th>
+<th class="number">refused</th><th class="number">failed</th><th class="number">unfinished</th>
+<th class="number">p50 ms</th>
 <th class="number">p95 ms</th><th class="number">p99 ms</th></tr>
 $profiles</table></div>
 <p>A gateway decides at some moment between sending and answering. Every verdict holds for each such moment.</p>

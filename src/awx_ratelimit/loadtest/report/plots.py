@@ -68,7 +68,7 @@ def latencies(observations: Sequence[Observation], begin_us: int, step_s: float)
     """The latency percentiles of each step, in milliseconds."""
     steps: dict[int, list[float]] = {}
     for one in observations:
-        if one.outcome is not Outcome.FAILED:
+        if one.decided:
             step = int((one.sent_us - begin_us) / SECOND_US / step_s)
             steps.setdefault(step, []).append((one.answered_us - one.sent_us) / 1_000)
     ordered = [(step * step_s, sorted(ms)) for step, ms in sorted(steps.items())]

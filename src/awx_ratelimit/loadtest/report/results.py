@@ -30,7 +30,7 @@ class Report:
     @classmethod
     def of_run(cls, config: RunConfig, began_at: datetime, record: RunRecord) -> "Report":
         """Audit a run. One that ended before its first request proves nothing about the gateway."""
-        tolerances = Tolerances(config.plan, spread_us=record.spread_us, same_account=config.same_account)
+        tolerances = record.tolerances(config)
         verdicts = audit(record.observations, tolerances)
         reason = record.trouble or ("interrupted before the first request" if record.interrupted else "")
         if reason and not record.observations:
@@ -67,7 +67,8 @@ class Report:
     def profile_statistics(self, name: str) -> dict[str, Any]:
         """The counts and latency percentiles of one profile."""
         of_profile = [one for one in self.record.observations if one.profile == name]
-        latencies_ms = sorted((one.answered_us - one.sent_us) / 1_000 for one in of_profile)
+        ended = (one for one in of_profile if one.outcome is not Outcome.UNFINISHED)
+        latencies_ms = sorted((one.answered_us - one.sent_us) / 1_000 for one in ended)
         counts = {outcome.value: sum(1 for one in of_profile if one.outcome is outcome) for outcome in Outcome}
         percentiles = {f"p{percent}_ms": round(percentile(latencies_ms, percent), 3) for percent in PERCENTILES}
         return {"name": name, **counts, **percentiles}

@@ -135,7 +135,9 @@ def test_unknown(run: Run, service: KeyService, database: str, url: str) -> None
 
     assert (unknown.status, foreign.status) == (2, 2)
     assert unknown.err.startswith("error: account: there is no account 'acne'; list the accounts with: awx-ratelimit")
-    assert foreign.err.startswith("error: the account has no such key; list the account's keys")
+    assert foreign.err.startswith(
+        f"error: the account 'other' has no key '{key.id}'; list the keys with: awx-ratelimit"
+    )
 
 
 @pytest.mark.parametrize("command", ["usage", "reset"])
@@ -554,11 +556,20 @@ def test_unknown_key_of_an_app(run: Run, url: str, named: Named, service: KeySer
     verifier = KeyVerifier(store)
     app = named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=StoredKeys(verifier)))
     used = run("usage", "key_unknown", "--plans", app, "--backend", url)
-    explained = [run("explain", "GET", "/", "--app", app, *words) for words in (("--subject", "key_unknown"),)]
+    words = (
+        ("--subject", "key_unknown"),
+        ("--key-id", "key_unknown"),
+        ("--key-id", "key_unknown", "--account", "acme"),
+    )
+    explained = [run("explain", "GET", "/", "--app", app, *each) for each in words]
     verifier.close()
 
     assert used.err.startswith("error: no key of this store has the ID 'key_unknown'")
-    assert [ran.err[:30] for ran in explained] == ["error: no key of this store ha"]
+    assert [ran.err.partition(";")[0] for ran in explained] == [
+        "error: no key of this store has the ID 'key_unknown'",
+        "error: no key of this store has the ID 'key_unknown'",
+        "error: the account 'acme' has no key 'key_unknown'",
+    ]
 
 
 def test_subject_named_like_an_account(run: Run, url: str, named: Named) -> None:

@@ -111,7 +111,7 @@ def test_range_from_now(usage: Run, used: Callable[[str, str], str]) -> None:
     ("words", "error"),
     [
         (("--account", "acne"), "account: there is no account 'acne'; list the accounts with: awx-ratelimit accounts"),
-        (("--account", "acme", "--key", "key_0123456789abcdef"), "the account has no such key"),
+        (("--account", "acme", "--key", "key_0123456789abcdef"), "the account 'acme' has no key 'key_0123456789"),
         (("--account", "acme", "--from", "2025-06-02", "--to", "2025-06-01"),
          "--from: not before --to; expected an earlier time"),
         (("--account", "acme", "--from", "June"), "Invalid value for '--from'"),

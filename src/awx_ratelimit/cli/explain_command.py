@@ -13,11 +13,12 @@ from awx_ratelimit.cli.callers import caller_of
 from awx_ratelimit.cli.options import Json, with_options
 from awx_ratelimit.cli.route_limits import RoutesUnknown, expect_limits
 from awx_ratelimit.cli.stdin_key import STDIN, key_from_stdin
+from awx_ratelimit.errors import KeyNotFound
 from awx_ratelimit.http.client_address import ADDRESS_PREFIX
 from awx_ratelimit.http.explain import AnyGate, explainable, found_by, request_to
 from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.identity.static_keys import StaticKeys
-from awx_ratelimit.http.known_callers import key_service_of
+from awx_ratelimit.http.known_callers import key_service_of, missing_key, no_such_key
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.proxy_warnings import UNIX
 from awx_ratelimit.keys.validation import refuse_key
@@ -114,8 +115,11 @@ def _unknown_routes(app: Any, gate: AnyGate, request: Request) -> str:
 def _identifier(gate: AnyGate, options: ExplainOptions) -> Callable[[Request], Any] | None:
     """An identifier that finds the caller whom the options name; None for the gate's own."""
     if options.key_id is not None:
-        accounts, key_id = _accounts(gate), options.key_id
-        return found_by(lambda: accounts.caller(key_id, options.account))
+        keys, key_id, account = _keys(gate), options.key_id, options.account
+        try:
+            return found_by(lambda: keys.accounts.caller(key_id, account))
+        except KeyNotFound as error:
+            raise no_such_key(key_id) if account is None else missing_key(keys, key_id, account) from error
     if options.subject is not None:
         caller = caller_of(options.subject, options.account, options.plan, gate=gate)
         return found_by(lambda: caller)
@@ -156,8 +160,8 @@ def _way_to_name_a_caller(gate: AnyGate) -> str:
     return "--key -" if isinstance(gate.parts.identify, StaticKeys) else ""
 
 
-def _accounts(gate: AnyGate) -> Any:
-    """The accounts of the store that the app identifies callers by."""
+def _keys(gate: AnyGate) -> Any:
+    """A service of the store that the app identifies callers by."""
     keys = key_service_of(gate.parts)
     if keys is None:
         raise typer.BadParameter(
@@ -165,7 +169,7 @@ def _accounts(gate: AnyGate) -> Any:
             "write --subject and --plan",
             param_hint="--key-id",
         )
-    return keys.accounts
+    return keys
 
 
 def _is_in_memory(gate: AnyGate) -> bool:

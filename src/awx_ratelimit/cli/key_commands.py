@@ -4,7 +4,7 @@ A new key is the only output on stdout: ``KEY=$(awx-ratelimit keys create prod -
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain, count
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -26,7 +26,7 @@ from awx_ratelimit.cli.key_stores import (
 )
 from awx_ratelimit.cli.options import Csv, Json
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest, KeyNotFound
-from awx_ratelimit.http.known_callers import no_such_key
+from awx_ratelimit.http.known_callers import missing_key, no_such_key
 from awx_ratelimit.keys import Account, ApiKey, CreatedKey
 from awx_ratelimit.keys.format import is_key_id
 from awx_ratelimit.keys.json_fields import account_fields
@@ -189,22 +189,13 @@ def _owner_of(service: "KeyService", key_id: str, account: str | None) -> Iterat
     try:
         yield owner
     except KeyNotFound as error:
-        remedy = f"list the keys with: awx-ratelimit keys list --account {owner}"
-        raise KeyNotFound(_missing_key(service, owner, key_id), remedy=remedy) from error
+        raise missing_key(service, key_id, owner) from error
 
 
 def _found_owner(service: "KeyService", key_id: str) -> str:
     for found in service.operator.keys.shown_as(key_id) if is_key_id(key_id) else ():
         return found.key.account_id
     raise no_such_key(key_id)
-
-
-def _missing_key(service: "KeyService", account: str, key_id: str) -> str:
-    with suppress(InvalidKeyRequest):
-        for one in service.operator.keys.shown_as(key_id):
-            if one.key.account_id == account and one.revoked_at is not None:
-                return f"the key {one.key.id} of {account!r} was revoked at {rfc3339(one.revoked_at)}"
-    return f"the account {account!r} has no key {key_id!r}"
 
 
 def _account_ids(service: "KeyService", account: str | None) -> Iterable[str]:

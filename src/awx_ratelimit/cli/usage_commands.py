@@ -22,8 +22,8 @@ from awx_ratelimit.cli.key_stores import (
 )
 from awx_ratelimit.cli.moments import From, Since, To
 from awx_ratelimit.cli.options import Csv, Json
-from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
-from awx_ratelimit.http.known_callers import no_such_account
+from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest, KeyNotFound
+from awx_ratelimit.http.known_callers import missing_key, no_such_account
 from awx_ratelimit.runtime.clock import rfc3339
 
 _SUBJECT: Final = "subject"
@@ -105,7 +105,10 @@ def history(
     times = range_of(from_, to)
     with open_service(database) as service:
         existing_account(service, account)
-        periods = service.usage.history(account, key_id=key, by=by.value, **times).items
+        try:
+            periods = service.usage.history(account, key_id=key, by=by.value, **times).items
+        except KeyNotFound as error:
+            raise missing_key(service, key or "", account) from error
         note_unrecorded(service)
     if csv:
         # Here, so that other commands do not load SQLAlchemy.

@@ -8,6 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from shlex import quote
 from typing import TYPE_CHECKING, Optional
 
 from awx_ratelimit.core.claim import Caller
@@ -18,6 +19,7 @@ from awx_ratelimit.http.explaining import GateParts
 from awx_ratelimit.http.identity.client_address import ClientAddress
 from awx_ratelimit.http.identity.static_keys import StaticKeys
 from awx_ratelimit.http.identity.stored_keys import StoredKeys
+from awx_ratelimit.runtime.clock import rfc3339
 
 if TYPE_CHECKING:
     from awx_ratelimit.keys import KeyService, KeyStore
@@ -116,7 +118,10 @@ def stored_caller(keys: "KeyService", subject: str, account: str | None = None) 
         stored_account(keys, account)
     if _may_be_key_id(subject) and keys.operator.caller_of(subject) is None:
         raise no_such_key(subject)
-    return keys.operator.caller_of(subject, account)
+    try:
+        return keys.operator.caller_of(subject, account)
+    except KeyNotFound as error:
+        raise missing_key(keys, subject, account or "") from error
 
 
 def stored_account(keys: "KeyService", account: str) -> Caller:
@@ -132,6 +137,16 @@ def no_such_account(account: str) -> AccountNotFound:
     """The error for an account that the key store does not have."""
     remedy = "list the accounts with: awx-ratelimit accounts list"
     return AccountNotFound(f"there is no account {account!r}", remedy=remedy, field="account")
+
+
+def missing_key(keys: "KeyService", key_id: str, account: str) -> KeyNotFound:
+    """The error for a key that `account` does not have, or that is revoked. It says what is known of the key."""
+    said = f"the account {account!r} has no key {key_id!r}"
+    with suppress(InvalidKeyRequest):
+        for one in keys.operator.keys.shown_as(key_id):
+            if one.key.account_id == account and one.revoked_at is not None:
+                said = f"the key {one.key.id} of {account!r} was revoked at {rfc3339(one.revoked_at)}"
+    return KeyNotFound(said, remedy=f"list the keys with: awx-ratelimit keys list --account {quote(account)}")
 
 
 def no_such_key(key_id: str) -> KeyNotFound:

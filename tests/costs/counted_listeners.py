@@ -11,6 +11,8 @@ from awx_ratelimit.observability.limit_metrics import LimitMetrics
 from awx_ratelimit.observability.usage_history import UsageCounts
 from awx_ratelimit.testing import ManualClock
 
+#: Of one budget, and of two.
+KINDS = ("plain", "joint")
 KEYS = [f"key_{number:016d}" for number in range(100)]
 PLAN = Plan.of("wide", per_minute=10**9, per_day=10**9, concurrent=1_000)
 _ALSO = [Budget("acme", Plan.of("account", per_minute=10**9), scope="account")]

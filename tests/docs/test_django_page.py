@@ -10,6 +10,7 @@ from unittest.mock import AsyncMock
 from django.core.checks import run_checks
 from django.http import HttpResponse
 from django.urls import path
+from rest_framework.exceptions import AuthenticationFailed
 from tests.adapters.django_site import Site
 from tests.docs.pages import blocks, run_text, text_of
 
@@ -19,7 +20,7 @@ from awx_ratelimit.keys import KeyService
 
 PAGE = "docs/django.md"
 BLOCKS = blocks(PAGE, "python")
-FIRST, USERS, STORED, KEYS_AND_USERS, VIEWS, REST, PER_USER, NINJA, *_ = BLOCKS
+FIRST, USERS, STORED, KEYS_AND_USERS, VIEWS, REST, PER_USER, PER_KIND, NINJA, *_ = BLOCKS
 ENTRY = "awx_ratelimit.adapters.django.RateLimitMiddleware"
 SETTINGS = ("INSTALLED_APPS", "MIDDLEWARE", "AWX_RATELIMIT")
 
@@ -38,8 +39,33 @@ class ByKey:
         name = request.headers["X-API-Key"]
         return SimpleNamespace(pk=name, is_authenticated=True, get_username=lambda: name), None
 
-    def authenticate_header(self, _: Any) -> None:
+    def authenticate_header(self, _: Any) -> str | None:
         """Without a challenge."""
+        return None
+
+
+class ByToken(ByKey):
+    """Knows one token."""
+
+    def authenticate(self, request: Any) -> Any:
+        """The user of the right token."""
+        if request.headers["X-API-Key"] != "right":
+            raise AuthenticationFailed
+        return SimpleNamespace(pk="ann", is_authenticated=True, is_staff=False), None
+
+    def authenticate_header(self, _: Any) -> str:
+        """A challenge, so that a wrong token is a 401."""
+        return "Token"
+
+
+def nobody(get_response: Any) -> Any:
+    """A middleware in the place of Django's own: nobody has a session."""
+
+    def middleware(request: Any) -> Any:
+        request.user = SimpleNamespace(is_authenticated=False)
+        return get_response(request)
+
+    return middleware
 
 
 def test_first_settings() -> None:
@@ -116,6 +142,39 @@ def test_limit_per_user() -> None:
 
     assert [get("/api/orders", "ann").status for _ in range(4)] == [200] * 3 + [429]
     assert get("/api/orders", "bob").status == 200
+
+
+def test_limit_per_kind_of_user() -> None:
+    """Staff has 120 requests a minute, other users 60, and visitors 30, who are nobody."""
+    found = names(VIEWS + REST + PER_USER + PER_KIND)
+    kinds = [SimpleNamespace(is_authenticated=True, is_staff=staff) for staff in (True, False)]
+    visitor = SimpleNamespace(is_authenticated=False)
+
+    assert [found["price"](SimpleNamespace(source=SimpleNamespace(user=user))) for user in (*kinds, visitor)] == [
+        1,
+        2,
+        4,
+    ]
+    assert found["price"](SimpleNamespace(source=SimpleNamespace(user=None))) == 4
+
+
+def test_guessed_tokens() -> None:
+    """Twenty wrong tokens a minute get a 401 from an address, whose right ones cost nothing of that limit."""
+    found = names(VIEWS + REST + PER_USER + PER_KIND)
+    found["invoices_of_user"].cls.authentication_classes = [ByToken]
+    settings = {
+        "MIDDLEWARE": [f"{__name__}.{nobody.__name__}", ENTRY],
+        "AWX_RATELIMIT": found["AWX_RATELIMIT"],
+        "REST_FRAMEWORK": {"UNAUTHENTICATED_USER": None},
+    }
+    get = Site({"api/invoices": found["invoices_of_user"]}, **settings).wsgi()
+
+    right = [get("/api/invoices", "right").status for _ in range(25)]
+    wrong = [get("/api/invoices", f"guess-{number}").status for number in range(25)]
+
+    assert right == [200] * 25
+    assert wrong[:20] == [401] * 20
+    assert wrong[-1] == 429
 
 
 def test_ninja() -> None:

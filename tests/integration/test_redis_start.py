@@ -14,7 +14,8 @@ from tests.integration.conftest import OpenLimiter
 from tests.processes import free_port
 from tests.redis_servers import HOST, RedisServer, StartRedis, running_redis
 
-from awx_ratelimit import BackendUnavailable, Plan
+from awx_ratelimit import AsyncLimiter, BackendUnavailable, Plan
+from awx_ratelimit.backends.open import open_async_backend
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 from awx_ratelimit.backends.redis.routing import route_to
 from awx_ratelimit.core.budget import Budget
@@ -300,6 +301,28 @@ def test_start_in_an_event_loop(guarded: RedisServer) -> None:
 
     with pytest.raises(BackendMisconfigured, match="; correct user and password in the URL"):
         asyncio.run(first())
+
+
+def test_start_of_a_guard_in_an_event_loop(guarded: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A guard decides the first claim meanwhile, and the log says at once what to correct, once."""
+
+    async def decided() -> bool:
+        limiter = AsyncLimiter(open_async_backend(f"redis://:{SECRET}-not@{HOST}:{guarded.port}?budget_ms=5000"))
+        allowed = [(await limiter.acquire("s", MANY)).allowed for _ in range(3)]
+        await limiter.aclose()
+        return all(allowed)
+
+    with caplog.at_level(logging.ERROR, "awx_ratelimit"):
+        allowed = asyncio.run(decided())
+
+    said = [
+        text for text in caplog.messages if text.startswith("the backend cannot be used as it is set up, and limits")
+    ]
+    assert allowed is True
+    assert len(said) == 1
+    assert f"redis at {HOST}:{guarded.port}: " in said[0]
+    assert "; correct the password in the URL" in said[0]
+    assert SECRET not in caplog.text
 
 
 def test_full_memory(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:

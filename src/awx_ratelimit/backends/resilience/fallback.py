@@ -19,7 +19,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import ActualCost, charges
-from awx_ratelimit.errors import BackendUnavailable, InvalidLimit, StateDamaged
+from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable, InvalidLimit, StateDamaged
 from awx_ratelimit.runtime.background_thread import BackgroundThread
 from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
@@ -27,8 +27,6 @@ _log = logging.getLogger("awx_ratelimit")
 #: For each server of a claim: its circuit breaker, the ticket there, and the number of failures when it was sent.
 Tickets: TypeAlias = Sequence[tuple[CircuitBreaker, int, int]]
 _RETRY_S = 1.0
-#: Every claim of a corrupt subject meets the error, so it is logged at most once per interval.
-_LOG_INTERVAL_S = 60.0
 
 
 class Fallback:
@@ -49,7 +47,6 @@ class Fallback:
         self._breakers = CircuitBreakers(backend)
         self._outage_log = OutageLog(on_outage)
         self._reconcile_from_s = 0.0
-        self._log_from_s = 0.0
         self._outages = 0
         self._decisions = 0
         self._decisions_before = 0
@@ -146,8 +143,12 @@ class Fallback:
         that work answer other claims, which close their circuit breakers.
         """
         now_s = time.monotonic()
+        if isinstance(error, BackendMisconfigured):
+            self._outage_log.at_once(
+                "the backend cannot be used as it is set up, and limits are %s meanwhile: %s", error
+            )
         if isinstance(error, StateDamaged):
-            self._log_damage(error, now_s)
+            self._outage_log.at_once("the limits of one subject are %s: %s", error)
             for breaker, number, _ in tickets:
                 self._on_answer(breaker, number)
             return error
@@ -172,11 +173,6 @@ class Fallback:
         now_s = time.monotonic()
         for breaker, number, _ in tickets:
             breaker.on_no_result(number, now_s)
-
-    def _log_damage(self, error: StateDamaged, now_s: float) -> None:
-        if now_s >= self._log_from_s:
-            self._log_from_s = now_s + _LOG_INTERVAL_S
-            _log.error("the limits of one subject are %s: %s", self._on_outage, error)
 
     def acquire(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None = None) -> Decision:
         """Decide without the backend. Raises BackendUnavailable if `on_outage` is ``closed``.

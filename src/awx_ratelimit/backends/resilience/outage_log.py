@@ -11,6 +11,7 @@ OnOutage = Literal["local", "open", "closed"]
 _DONE: Final = {"local": "decided %d claims by itself", "open": "allowed %d claims", "closed": "refused %d claims"}
 #: Servers that are gone for good, as those of a cluster whose addresses change, are forgotten beyond so many.
 _MAX_SERVERS: Final = 100
+_LOG_INTERVAL_S: Final = 60.0
 
 
 class OutageLog:
@@ -20,12 +21,21 @@ class OutageLog:
         self._on_outage = on_outage
         #: For each server that has not answered since: when its outage began, and `decisions` then.
         self.began: dict[Hashable, tuple[float, int]] = {}
+        #: When a message may be logged again.
+        self._log_from_s: dict[str, float] = {}
 
     def begin(self, server: Hashable, decisions: int, why: str) -> None:
         self.began[server] = time.monotonic(), decisions
         if len(self.began) > _MAX_SERVERS:
             self.began.pop(next(iter(self.began)), None)
         _log.error("the backend does not answer, and limits are %s until it does: %s", self._on_outage, why)
+
+    def at_once(self, message: str, error: Exception) -> None:
+        """Log an error that waiting does not mend. Every claim meets it, so this logs it at most once a minute."""
+        now_s = time.monotonic()
+        if now_s >= self._log_from_s.get(message, now_s):
+            self._log_from_s[message] = now_s + _LOG_INTERVAL_S
+            _log.error(message, self._on_outage, error)
 
     def end(self, server: Hashable, decisions: int) -> None:
         """The server has answered. Does nothing if that is known already."""

@@ -516,6 +516,22 @@ def test_doctor_says_what_a_restart_forgets(
     assert found(ran)["persistence"][1].startswith(said)
 
 
+@pytest.mark.usefixtures("_any_latency_is_ok")
+def test_doctor_strict(run: Run, start_redis: StartRedis) -> None:
+    """A warning fails only a strict check, as a script of a deployment makes it. A healthy server passes that, too."""
+    redis_server = start_redis()
+    url = f"redis+unix://{redis_server.socket}"
+    healthy = run("doctor", url, "--strict")
+    with redis_server.client() as client:
+        client.config_set("maxmemory", "50mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    lenient, strict = run("doctor", url, "--json"), run("doctor", url, "--strict", "--json")
+
+    assert healthy.status == 0, healthy
+    assert found(lenient)["memory"][0] == found(strict)["memory"][0] == "warning"
+    assert (lenient.status, strict.status) == (0, 1)
+
+
 def test_doctor_may_not_read_the_configuration(run: Run, start_redis: StartRedis) -> None:
     """Without CONFIG, the doctor does not know whether there are snapshots."""
     redis_server = start_redis()

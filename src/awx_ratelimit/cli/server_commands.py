@@ -39,6 +39,7 @@ Scope = Annotated[
     str | None,
     typer.Option(help="Reset only this scope, such as `account` for the limits that an account's keys share."),
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with status 1 for warnings, too.")]
 _NO_URL = Finding(
     "backend",
     "warning",
@@ -87,8 +88,11 @@ def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None, dat
     return 0 if is_known else FOUND
 
 
-def doctor(url: BackendUrl = None, *, json: Json = False) -> int:
-    """Check a backend and print how to fix each problem. The exit status is 1 if something is wrong.
+def doctor(url: BackendUrl = None, *, strict: Strict = False, json: Json = False) -> int:
+    """Check a backend and print how to fix each problem.
+
+    The exit status is 1 if something is wrong. Warnings are about what works but may forget limits or be slow: with
+    --strict, the exit status is 1 for them, too.
 
     A file that no app has created yet counts as a problem, because its name may be misspelled.
     """
@@ -97,7 +101,8 @@ def doctor(url: BackendUrl = None, *, json: Json = False) -> int:
         output.print_json({"findings": [one._asdict() for one in findings]})
     else:
         output.print_table(("check", "result", "details", "fix"), findings)
-    return FOUND if any(one.mark == "wrong" for one in findings) else 0
+    problems = ("wrong", "warning") if strict else ("wrong",)
+    return FOUND if any(one.mark in problems for one in findings) else 0
 
 
 @contextmanager

@@ -62,6 +62,7 @@ def summary(report: Report) -> str:
 def test_honest_gateway_passes(audit_case: AuditCase, report: Report) -> None:
     """Every promise that the profiles can show is shown, and none fails."""
     assert names_with(report, Result.FAILED) == set(), summary(report)
+    assert report.missing == {}, summary(report)
     assert audit_case.must_pass <= names_with(report, Result.PASSED), summary(report)
 
 

@@ -178,6 +178,7 @@ def test_cut_run_of_an_honest_gateway(outcome: Ended) -> None:
     assert "failed" not in verdicts.values(), outcome
     assert verdicts["slots"] == "passed", outcome
     assert (profile["admitted"], profile["refused"]) == (3, 2), outcome
+    assert outcome.report["missing_profiles"] == {"streams": "was cut short"}, outcome
 
 
 def bounded(servers: Servers, folder: Path) -> Ended:
@@ -192,6 +193,7 @@ def bounded(servers: Servers, folder: Path) -> Ended:
 def test_time_limit(outcome: Ended) -> None:
     """A run ends after `--seconds`."""
     assert outcome.status == 0, outcome
+    assert outcome.report["missing_profiles"] == {}
     assert 0 < outcome.report["seconds"] <= 4, outcome
 
 

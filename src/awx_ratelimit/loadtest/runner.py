@@ -46,6 +46,8 @@ class RunRecord:
     known_until_us: dict[str, int] = field(default_factory=dict)
     #: (profile, number of users) of each profile that has begun.
     stages: list[tuple[str, int]] = field(default_factory=list)
+    #: The profiles that have sent all their requests.
+    complete: list[str] = field(default_factory=list)
     workers: int = 0
     spread_us: int = 0
     trouble: str = ""
@@ -59,6 +61,8 @@ class RunRecord:
             self.known_until_us[message["source"]] = message["known_until_us"]
         if "profile" in message:
             self.stages.append((message["profile"], message["users"]))
+        if "complete" in message:
+            self.complete.append(message["complete"])
         self.workers = max(self.workers, message.get("worker", 0))
         self.spread_us = max(self.spread_us, message.get("spread_us", 0))
         self.trouble = self.trouble or mask(message.get("abort_reason", ""))

@@ -34,7 +34,7 @@ class Driver:
     def __init__(self, config: RunConfig, keys: list[str]) -> None:
         self._config, self._keys = config, keys
         self._ends_us = now_us() + config.seconds * SECOND_US
-        self._users_done = 0
+        self._users_done = self._users_complete = 0
         self._stopped = False
         self._abort_reason = ""
         self._environment = LoadEnvironment(
@@ -98,7 +98,7 @@ class Driver:
         profile = PROFILES_BY_NAME[name]
         users = profile.user_count(self._config)
         self._emit({"profile": name, "users": users})
-        self._users_done = 0
+        self._users_done = self._users_complete = 0
         self._runner.start(users, spawn_rate=users, user_classes=[profile])
         complete_us = now_us()
         while self._users_done < users and not self._is_over():
@@ -108,12 +108,15 @@ class Driver:
             elif now_us() - complete_us > _LOST_S * SECOND_US:
                 self._abort_reason = f"only {self._runner.worker_count} of {self._config.workers} workers are left"
         self._runner.stop()
+        if self._users_complete >= users:
+            self._emit({"complete": name})
 
     def _is_over(self) -> bool:
         return self._stopped or bool(self._abort_reason) or now_us() >= self._ends_us
 
-    def _on_done(self, **_: Any) -> None:
+    def _on_done(self, msg: Any, **_: Any) -> None:
         self._users_done += 1
+        self._users_complete += msg.data["complete"]
 
     def _on_rows(self, msg: Any, **_: Any) -> None:
         self._abort_reason = self._abort_reason or msg.data.get("abort_reason", "")

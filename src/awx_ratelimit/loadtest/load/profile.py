@@ -77,14 +77,16 @@ class Profile(User):
         assert environment.runner is not None
         self.load_context: LoadContext = environment.load_context
         self.config: RunConfig = self.load_context.config
+        is_complete = False
         try:
             self.execute()
+            is_complete = True
         except BudgetSpent:
             pass
         finally:
             # The observations must arrive before the message that the profile is done.
             environment.send_rows()
-            environment.runner.send_message("awx_done", {"profile": self.name})
+            environment.runner.send_message("awx_done", {"complete": is_complete})
         gevent.sleep(self.config.seconds + 60)
 
     def execute(self) -> None:

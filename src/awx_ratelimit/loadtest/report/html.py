@@ -92,6 +92,7 @@ def _summary(report: Report) -> str:
         *([spread] if report.record.workers else []),
         *(["interrupted"] if report.record.interrupted else []),
         *([report.record.trouble] if report.record.trouble else []),
+        *([report.gap] if report.gap else []),
     ]
     return "; ".join(parts)
 

@@ -1,16 +1,17 @@
 """`Report`: the results of a run, also as JSON and as the JUnit XML that CI systems read."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.loadtest.audit.observation import SECOND_US, Outcome
-from awx_ratelimit.loadtest.audit.promises import ANSWERS, audit
+from awx_ratelimit.loadtest.audit.promises import ANSWERS, FREE, SLOTS, audit
+from awx_ratelimit.loadtest.audit.refusals import HONEST_WAIT, ISOLATION
 from awx_ratelimit.loadtest.audit.verdict import Result, Tolerances, Verdict
-from awx_ratelimit.loadtest.run_config import RunConfig, plan_json
+from awx_ratelimit.loadtest.run_config import SOAK, RunConfig, plan_json
 from awx_ratelimit.loadtest.runner import RunRecord
 from awx_ratelimit.runtime.clock import rfc3339
 
@@ -32,6 +33,7 @@ class Report:
         """Audit a run. One that ended before its first request proves nothing about the gateway."""
         tolerances = record.tolerances(config)
         verdicts = audit(record.observations, tolerances)
+        verdicts = [_with_reason(one, missing(config, record)) for one in verdicts]
         reason = record.trouble or ("interrupted before the first request" if record.interrupted else "")
         if reason and not record.observations:
             verdicts[0] = Verdict(ANSWERS, Result.NOT_SHOWN, reason)
@@ -50,6 +52,20 @@ class Report:
         if self.record.trouble or self.record.interrupted:
             return "unfinished"
         return Result.PASSED if any(one.result is Result.PASSED for one in self.verdicts) else Result.NOT_SHOWN
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """What of the selected profiles is missing; see `missing`."""
+        return missing(self.config, self.record)
+
+    @property
+    def gap(self) -> str:
+        """`missing` in words, with what to do about it; empty if nothing is missing."""
+        gap = ", ".join(f"{name} {what}" for name, what in self.missing.items())
+        if not gap or self.record.trouble or self.record.interrupted:
+            return gap
+        spent = f"the run has used its {self.config.seconds} s or its {self.config.requests} requests"
+        return f"{spent}: {gap}. Give more --seconds or --requests, or select --profiles"
 
     @property
     def seconds(self) -> float:
@@ -74,6 +90,32 @@ class Report:
         return {"name": name, **counts, **percentiles}
 
 
+#: The profiles that can show a promise. The others can be shown by several.
+_SHOWN_BY: Final = {
+    SLOTS: ("streams", "websockets"), HONEST_WAIT: ("wait",), FREE: ("refusals",), ISOLATION: ("isolation",),
+}  # fmt: skip
+
+
+def missing(config: RunConfig, record: RunRecord) -> dict[str, str]:
+    """For each selected profile that is not complete: ``did not run``, or ``was cut short``.
+
+    A soak lasts until the time is over.
+    """
+    begun = {one.profile for one in record.observations}
+    incomplete = [
+        name for name in config.profiles if name not in record.complete and (name != SOAK or name not in begun)
+    ]
+    return {name: "was cut short" if name in begun else "did not run" for name in incomplete}
+
+
+def _with_reason(verdict: Verdict, incomplete: Mapping[str, str]) -> Verdict:
+    """`verdict`, which says which profiles are missing if it is not shown."""
+    reasons = [f"{name} {incomplete[name]}" for name in _SHOWN_BY.get(verdict.name, ()) if name in incomplete]
+    if verdict.result is not Result.NOT_SHOWN or not reasons:
+        return verdict
+    return replace(verdict, detail="; ".join([verdict.detail, *reasons]))
+
+
 def percentile(ordered: Sequence[float], percent: int) -> float:
     """The smallest of the `ordered` values that is not below `percent` % of them; 0 if there are none."""
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)] if ordered else 0.0
@@ -93,6 +135,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "passed": not report.failed and not report.record.trouble,
         "interrupted": report.record.interrupted,
         "trouble": report.record.trouble or None,
+        "missing_profiles": report.missing,
         "verdicts": [
             {"name": one.name, "verdict": one.result, "detail": one.detail, "examples": list(one.examples)}
             for one in report.verdicts
@@ -107,10 +150,10 @@ def as_junit(report: Report) -> str:
     suite = ET.Element(
         "testsuite",
         name="awx-ratelimit loadtest",
-        tests=str(len(report.verdicts) + bool(report.record.trouble)),
+        tests=str(len(report.verdicts) + len(report.missing) + bool(report.record.trouble)),
         failures=str(len(report.failed)),
         errors=str(int(bool(report.record.trouble))),
-        skipped=str(not_shown),
+        skipped=str(not_shown + len(report.missing)),
         time=f"{report.seconds:.3f}",
         timestamp=report.began_at.strftime("%Y-%m-%dT%H:%M:%S"),
     )
@@ -122,6 +165,9 @@ def as_junit(report: Report) -> str:
             ET.SubElement(case, "skipped", message=_text(one.detail))
         else:
             ET.SubElement(case, "system-out").text = _text(one.detail)
+    for name, what in report.missing.items():
+        case = ET.SubElement(suite, "testcase", classname=_text(report.config.url), name=f"profile {name}")
+        ET.SubElement(case, "skipped", message=what)
     if report.record.trouble:
         case = ET.SubElement(suite, "testcase", classname=_text(report.config.url), name="the run itself")
         ET.SubElement(case, "error", message=_text(report.record.trouble))

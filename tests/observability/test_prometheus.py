@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from tests.machine import eventually
 
@@ -33,6 +34,7 @@ from awx_ratelimit import (
     Rule,
     StaticKeys,
 )
+from awx_ratelimit.adapters.starlette import limit
 from awx_ratelimit.adapters.wsgi.middleware import Slot
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.core import budget
@@ -155,6 +157,25 @@ def test_two_lines() -> None:
     app.add_middleware(RateLimitMiddleware, anonymous=STARTER, plans=STARTER, listeners=[PrometheusMetrics(registry)])
 
     assert 'awx_ratelimit_requests_total{outcome="allowed",plan="starter"} 1.0' in TestClient(app).get("/metrics/").text
+
+
+def test_settlements_of_a_limited_route() -> None:
+    """Only a request that the route refuses is settled, which gives its charge back; an admitted one costs the same."""
+    registry, plan = CollectorRegistry(), Plan.of("visitors", per_minute=100)
+
+    async def search(_: Any) -> PlainTextResponse:
+        return PlainTextResponse("found")
+
+    app = Starlette(routes=[Route("/search", limit("3/minute")(search))])
+    app.add_middleware(RateLimitMiddleware, anonymous=plan, plans=plan, listeners=[PrometheusMetrics(registry)])
+    client = TestClient(app)
+    assert [client.get("/search").status_code for _ in range(5)] == [200] * 3 + [429] * 2
+
+    counted = [
+        registry.get_sample_value("awx_ratelimit_settlements_total", {"plan": "visitors", "direction": direction})
+        for direction in _DIRECTIONS
+    ]
+    assert counted == [None, 2, None]
 
 
 def test_settlements_without_effect(published: Published) -> None:

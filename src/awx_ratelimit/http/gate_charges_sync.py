@@ -19,7 +19,7 @@ from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.policy import Admission, AnyRule, Policy
 from awx_ratelimit.http.request_claims import route_claim
 from awx_ratelimit.http.route_limit import BoundLimit
-from awx_ratelimit.http.settling import actual_cost
+from awx_ratelimit.http.settling import actual_cost, depends_on_status
 from awx_ratelimit.limiter_sync import Limiter
 
 
@@ -79,22 +79,30 @@ class Charges:
         """
         cost = actual_cost(decision, status, noted)
         actual = cost_by_measure(checked_cost(cost))
-        if self._settle_soon(decision, actual, cost, partial(self._policy.not_settled, decision)):
+        # A claim that a limit of the route might have refused costs what it was charged: nobody has corrected it.
+        reported = cost if noted or depends_on_status(decision) else None
+        if self._settle_soon(decision, actual, reported, partial(self._policy.not_settled, decision)):
             return
         try:
-            self._limiter.settle(decision, cost)
+            if self._limiter.backend.settle(decision, actual):
+                self._report_settled(decision, reported)
         except BackendUnavailable as error:
             self._policy.not_settled(decision, error)
 
     def _settle_soon(
-        self, decision: Decision, actual: ActualCost, cost: Cost, failed: Callable[[BackendUnavailable], None]
+        self, decision: Decision, actual: ActualCost, cost: Cost | None, failed: Callable[[BackendUnavailable], None]
     ) -> bool:
         """Settle with a later call of the backend, so that no response waits. Whether that is possible."""
         backend = self._limiter.backend
         counts = backend.settle_soon(decision, actual, failed) if isinstance(backend, SettlesSoon) else None
         if counts:
-            self._limiter.observers.report("settled", decision, cost)
+            self._report_settled(decision, cost)
         return counts is not None
+
+    def _report_settled(self, decision: Decision, cost: Cost | None) -> None:
+        """Report that `decision` turned out to cost `cost`; None if that was no news."""
+        if cost is not None:
+            self._limiter.observers.report("settled", decision, cost)
 
     def expect_route_limit(self, request: Request, limit: BoundLimit | None) -> None:
         """From now on, the claims of such requests can be given back exactly: their route may refuse them.

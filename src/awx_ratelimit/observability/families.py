@@ -70,7 +70,7 @@ SETTLEMENTS: Final = Family(
     "awx_ratelimit.settlements",
     "counter",
     "{settlement}",
-    "Claims whose cost was corrected, by direction: more, less, same",
+    "Claims that were settled or given back, by direction: more, less, same",
     ("plan", "direction"),
 )
 BACKEND_DURATION: Final = Family(

@@ -30,7 +30,7 @@ def test_every_report_names_them() -> None:
 
     assert as_json(report)["missing_profiles"] == expected
     assert report.gap == (
-        f"the run has used its 600 s or its 20000 requests: {GAP}. Give more --seconds or --requests, or select "
+        f"the run has used its 900 s or its 20000 requests: {GAP}. Give more --seconds or --requests, or select "
         "--profiles"
     )
     assert report.gap in page

@@ -72,7 +72,7 @@ class LoadTestOptions:
     key_form: Annotated[str, typer.Option(help="Value of that header, such as 'Bearer {key}'.")] = "{key}"
     refused_status: Annotated[int, typer.Option(help="HTTP status that means 'refused'.")] = REFUSED_STATUS
     profiles: Annotated[str | None, typer.Option(help=f"Comma-separated profiles: {_ALL_PROFILES}.")] = None
-    seconds: Annotated[int, typer.Option(min=1, help="Maximum duration in seconds.")] = 600
+    seconds: Annotated[int, typer.Option(min=1, help="Maximum duration in seconds.")] = 900
     requests: Annotated[int, typer.Option(min=1, help="Maximum number of requests.")] = 20_000
     timeout_ms: Annotated[int, typer.Option(min=1, help="Timeout of a request in milliseconds.")] = 5_000
     users: Annotated[int, typer.Option(min=1, help="Number of clients in profiles that use several.")] = 10

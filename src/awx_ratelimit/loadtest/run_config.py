@@ -50,7 +50,7 @@ class RunConfig:
     key_header: str = "X-API-Key"
     key_form: str = "{key}"
     refused_status: int = REFUSED_STATUS
-    seconds: int = 600
+    seconds: int = 900
     requests: int = 20_000
     timeout_ms: int = 5_000
     users: int = 10

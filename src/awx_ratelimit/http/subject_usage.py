@@ -21,6 +21,8 @@ from awx_ratelimit.runtime.documentation import page
 
 #: A peek for no requests refuses nothing: a command only looks.
 _NO_REQUESTS: Final = {REQUESTS: 0}
+#: The names of keys begin so: those of a key store, and those that StaticKeys derives from keys.
+_KEY: Final = "key_"
 #: For a look at another budget alone.
 _NO_LIMITS: Final = Plan.unlimited("none")
 
@@ -73,7 +75,7 @@ def note_if_unused(subject: str, usages: Iterable[Usage], scope: str | None = No
         where = "" if scope is None else f" in the scope {scope!r}"
         yield (
             f"note: {subject!r} uses none of its limits{where} now. Either it made no requests, everything has "
-            f"refilled, or your app names it otherwise. {_other_names(subject)} "
+            f"refilled, or your app names it otherwise.{_other_names(subject)} "
             f"See {page('identify', 'the-name-of-a-subject')}"
         )
 
@@ -99,7 +101,7 @@ def nothing_to_reset(subject: str, scope: str | None = None, *, is_known: bool) 
     said = f"nothing was reset, because nothing is counted for {subject!r}{where} now"
     if is_known:
         return said
-    named = f" {address}" if (address := _address_hint(subject)) else ""
+    named = _address_hint(subject)
     scopes = "" if scope is None else " Without a scope, all its scopes are reset."
     return (
         f"{said}. Either it made no requests, everything has refilled, or your app names it otherwise.{named}{scopes} "
@@ -108,10 +110,12 @@ def nothing_to_reset(subject: str, scope: str | None = None, *, is_known: bool) 
 
 
 def _other_names(subject: str) -> str:
-    return _address_hint(subject) or f"For an account, write: awx-ratelimit usage account {quote(subject)}."
+    if subject.startswith(_KEY):
+        return ""
+    return _address_hint(subject) or f" For an account, write: awx-ratelimit usage account {quote(subject)}."
 
 
 def _address_hint(subject: str) -> str:
     """What to write for the client with an address, if `subject` is one that no client has as its subject."""
     named = subject_of_address(subject)
-    return f"For a client without a key, write: {named}." if named not in ("", subject) else ""
+    return f" For a client without a key, write: {named}." if named not in ("", subject) else ""

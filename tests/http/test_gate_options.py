@@ -275,9 +275,9 @@ class TestReply:
     """Replies that are written in one line."""
 
     def test_json(self) -> None:
-        """`Reply.json` writes JSON with its content type."""
+        """`Reply.json` writes JSON with its content type, and without spaces, as the usual bodies are."""
         assert Reply.json({"error": "later"}) == Reply(
-            429, [(b"content-type", b"application/json")], b'{"error": "later"}'
+            429, [(b"content-type", b"application/json")], b'{"error":"later"}'
         )
 
     def test_text(self) -> None:

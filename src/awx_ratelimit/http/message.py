@@ -105,8 +105,9 @@ class Reply(NamedTuple):
 
     @classmethod
     def json(cls, content: object, *, status: int = 429) -> "Reply":
-        """`content` as a JSON response. Raises TypeError if it cannot be written as JSON."""
-        return cls(status, [(b"content-type", b"application/json")], json.dumps(content).encode())
+        """`content` as a JSON response, without spaces. Raises TypeError if it cannot be written as JSON."""
+        text = json.dumps(content, separators=(",", ":"))
+        return cls(status, [(b"content-type", b"application/json")], text.encode())
 
     @classmethod
     def text(cls, content: str, *, status: int = 429, content_type: str = "text/plain; charset=utf-8") -> "Reply":

@@ -15,6 +15,7 @@ _NEEDED = (
     "examples",
     "benchmarks",
     "src",
+    "LICENSE",
     "tests/test_llm_gateway.py",
     "zensical.toml",
     "pyproject.toml",

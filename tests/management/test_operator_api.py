@@ -16,7 +16,7 @@ from tests.management.test_operator_requests import CALLS
 
 from awx_ratelimit import AsyncLimiter, Gate, Limiter, MemoryBackend, Plan, Rule, StaticKeys, StoredKeys
 from awx_ratelimit.adapters.asgi import AsgiApp
-from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.keys.storage import usage as statements
 from awx_ratelimit.management import OperatorApi, OperatorTokens, operator_openapi
 from awx_ratelimit.management.routing import OPERATOR_RESOURCES
@@ -365,6 +365,28 @@ def test_wrong_reset(operator: Client, body: Any, status: int, message: str) -> 
 
     assert answer.status == status
     assert answer.json["message"].startswith(message)
+
+
+@pytest.mark.parametrize("prefix", ["awx_", "sklive_"])
+def test_reset_of_a_key(
+    store: KeyStore,
+    operator_tokens: OperatorTokens,
+    limiter: Limiter,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+    prefix: str,
+) -> None:
+    """A whole key as the subject is refused, whatever its prefix, and is in no reply and no log."""
+    caplog.set_level("INFO")
+    keys = KeyService(store, keys=KeyFormat(prefix), clock=clock)
+    keys.accounts.ensure("acme")
+    key = keys.create("acme", "n").secret.reveal()
+    api = OperatorApi(keys, operator_tokens, limiter=limiter, plans=PLANS)
+    answer = Client(api, signed(operator_claims(clock)))("POST", "/operator/reset", {"subject": key})
+
+    assert answer.status == 400
+    assert answer.json["message"].startswith("subject: contains an API key; remove it")
+    assert key[-38:] not in answer.body.decode() + caplog.text
 
 
 def test_reset_in_an_event_loop(service: KeyService, operator_tokens: OperatorTokens, clock: ManualClock) -> None:

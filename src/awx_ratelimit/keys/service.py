@@ -39,7 +39,8 @@ class KeyService:
     ) -> None:
         self._store = checked_store(store, "KeyService")
         self._keys = keys or KeyFormat()
-        self._finder = KeyFinder((PREFIX, self._keys.prefix))
+        #: Finds keys of this service in a text, and those with the default prefix.
+        self.finder = KeyFinder((PREFIX, self._keys.prefix))
         self._clock = clock or WallClock()
         #: The owners of the keys.
         self.accounts = Accounts(store, self._clock, check_plan)
@@ -63,7 +64,7 @@ class KeyService:
         make the call safe to repeat: the second call raises KeyExists. Raises AccountNotFound, KeyNotActive for a
         suspended account, and KeyLimitReached.
         """
-        name = validation.readable_text(name, finder=self._finder)
+        name = validation.readable_text(name, finder=self.finder)
         life_ms = None
         if expires_in_days is not None:
             days = validation.integer(expires_in_days, "expires_in_days", 1, validation.MAX_DAYS)
@@ -100,7 +101,7 @@ class KeyService:
 
     def rename(self, account_id: str, key_id: str, name: str, *, actor: str | None = None) -> ApiKey:
         """Rename a key and return it. Raises KeyNotFound."""
-        name = validation.readable_text(name, finder=self._finder)
+        name = validation.readable_text(name, finder=self.finder)
         _checked_key_id(key_id)
         with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
             key = _existing_key(work, key_id)

@@ -101,9 +101,9 @@ def optional_name(name: object, field: str) -> str | None:
     return None if name is None else readable_text(name, field=field, max_characters=_MAX_ID_CHARACTERS)
 
 
-def subject(value: object) -> str:
+def subject(value: object, finder: KeyFinder) -> str:
     """Return the subject of a caller: 1 to 256 visible characters, without white space around them, and no key."""
-    readable_text(value, field="subject", max_characters=MAX_SUBJECT_CHARACTERS)
+    readable_text(value, field="subject", max_characters=MAX_SUBJECT_CHARACTERS, finder=finder)
     text = str(value)
     if text != text.strip():
         raise InvalidKeyRequest("has white space around it", remedy="remove it", field="subject")

@@ -202,7 +202,7 @@ class OperatorApi:
         return error_responses.no_content()
 
     def _reset(self, request: OperatorRequest) -> Mapping[str, Any]:
-        subject, scope = request.reset()
+        subject, scope = request.reset(self._keys.finder)
         caller = stored_caller(self._keys, subject)
         counted = subject if caller is None else caller.subject
         was_counted = self._limiter.reset(counted, scope)

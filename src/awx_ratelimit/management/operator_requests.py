@@ -9,6 +9,7 @@ from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.accounts import account_not_found
+from awx_ratelimit.keys.scanner import KeyFinder
 from awx_ratelimit.management import formats
 from awx_ratelimit.management.usage_history import sent_time
 
@@ -70,11 +71,11 @@ class OperatorRequest(NamedTuple):
         overrides = found["overrides"] if "overrides" in found else {"times": found["times"]}
         return {"overrides": overrides, "until": sent_time("until", found["until"])}
 
-    def reset(self) -> tuple[str, str | None]:
-        """Return the subject whose usage is to be reset, and the scope."""
+    def reset(self, finder: KeyFinder) -> tuple[str, str | None]:
+        """Return the subject whose usage is to be reset, and the scope. `finder` finds keys of the service."""
         self.query()
         found = formats.fields(self.full_request, ("subject", "scope"), required=["subject"])
-        subject, scope = validation.subject(found["subject"]), found.get("scope")
+        subject, scope = validation.subject(found["subject"], finder), found.get("scope")
         if scope is not None and not (isinstance(scope, str) and is_scope(scope)):
             remedy = f"expected 1 to {MAX_SCOPE_LENGTH} of a-z, 0-9, _ and -"
             raise InvalidKeyRequest("not a scope", remedy=remedy, field="scope")

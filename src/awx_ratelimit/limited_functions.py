@@ -23,6 +23,8 @@ class _Step(NamedTuple):
     limiter: Any
     limit: FunctionLimit
     scope: str
+    #: A later limit may wait, and be refused then: what this one has charged is given back exactly.
+    is_declared: bool
 
 
 class _Limits(NamedTuple):
@@ -112,7 +114,8 @@ def _steps(limiter: Any, limit: FunctionLimit, function: Any) -> tuple[tuple[_St
     scopes = [step.scope for step in steps]
     if scope in scopes:
         scope = f"{name[:28]}-{len(scopes) + 1}"
-    return (_Step(limiter, limit, scope), *steps), bare
+    is_declared = any(step.limit.wait_ms for step in steps)
+    return (_Step(limiter, limit, scope, is_declared), *steps), bare
 
 
 def _with_limits(limited: Any, steps: tuple[_Step, ...], function: Any) -> Any:
@@ -124,8 +127,9 @@ def _admit(steps: tuple[_Step, ...], name: str, args: tuple[Any, ...], kwargs: d
     """Decide every limit of a call. Raises RateLimited; the call is then charged by none of them."""
     charges: list[_Charge] = []
     try:
-        for limiter, limit, scope in steps:
-            decision = limiter.claim_jointly(limit.claim(scope, args, kwargs), limit.wait_ms)
+        for limiter, limit, scope, is_declared in steps:
+            claim = limit.claim(scope, args, kwargs, declared=is_declared)
+            decision = limiter.claim_jointly(claim, limit.wait_ms)
             _check_allowed(name, decision)
             charges.append((limiter, decision))
     except BaseException:
@@ -142,8 +146,9 @@ async def _async_admit(
 ) -> list[_Charge]:
     charges: list[_Charge] = []
     try:
-        for limiter, limit, scope in steps:
-            decision = await limiter.claim_jointly(limit.claim(scope, args, kwargs), limit.wait_ms)
+        for limiter, limit, scope, is_declared in steps:
+            claim = limit.claim(scope, args, kwargs, declared=is_declared)
+            decision = await limiter.claim_jointly(claim, limit.wait_ms)
             _check_allowed(name, decision)
             charges.append((limiter, decision))
     except BaseException:

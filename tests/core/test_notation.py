@@ -1,6 +1,7 @@
 """Rates in the notation: token buckets, and periods of the calendar."""
 
 import re
+from time import thread_time
 
 import pytest
 
@@ -111,3 +112,13 @@ def test_period_of_another_program(per: str, written: str) -> None:
         InvalidLimit, match=re.escape("t: plans.a.rates[0].per: ") + f".*got '{per}'; write '{written}'"
     ):
         PlanTable.from_mapping({"plans": {"a": {"rates": rates}}}, source="t")
+
+
+@pytest.mark.parametrize("text", ["1" + " " * 500 + "!", "1," * 5_000, "1 " * 5_000 + "!", "k" * 10_000])
+def test_long_text_is_refused_at_once(text: str) -> None:
+    """A text of any length costs little: the request of an operator may contain one, and a match blocks the process."""
+    began_s = thread_time()
+    with pytest.raises(InvalidLimit):
+        Rate.parse(text)
+
+    assert thread_time() - began_s < 1

@@ -118,6 +118,18 @@ def test_removed_plans_are_named(
     )
 
 
+def test_many_removed_plans(path: Path, seconds: Seconds, caplog: pytest.LogCaptureFixture) -> None:
+    """The warning names ten plans, and counts the others: a table may have tens of thousands."""
+    _write(path, "60\n" + "\n".join(f"[plans.t{number:03}]\nper_minute = 1" for number in range(300)))
+    table = PlanTable.watch(path)
+    _write(path, 60)
+    seconds.now += 1
+    table.resolve(Caller("s", "p"))
+
+    (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "'t008', 't009' and 290 more; requests that need" in said
+
+
 def test_removed_file_keeps_the_table(path: Path, seconds: Seconds) -> None:
     """A removed file keeps the table until the file exists again."""
     table = PlanTable.watch(path)

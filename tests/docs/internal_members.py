@@ -37,7 +37,7 @@ INTERNAL: dict[str, set[str]] = {
     "awx_ratelimit.Limiter": _LIMITER,
     "awx_ratelimit.MemoryBackend": {"after_fork", "begin", "observe", "used_by_limiter"},
     "awx_ratelimit.Plan": {"check", "impossible"},
-    "awx_ratelimit.PlanTable": {"has_default", "overridden", "refusal_of"},
+    "awx_ratelimit.PlanTable": {"overridden", "refusal_of"},
     "awx_ratelimit.PostgresBackend": _SERVER,
     "awx_ratelimit.RateLimitMiddleware": _MIDDLEWARE | {"begin_lifespan", "end_lifespan"},
     "awx_ratelimit.RedisBackend": _SERVER,

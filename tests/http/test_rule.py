@@ -19,7 +19,7 @@ from awx_ratelimit.http.rules.path_syntax import path_error
         ("/u/*/keys", "/u/{name}/keys"), ("/u/*rest", "/u/**"), ("/u/*.css", "/u/{name}"), ("/u*", "/u/**"),
         ("/u/{id}.json", "/u/{name}"), ("/u/<id>.json", "/u/{name}"), ("/u/{x}.{y}", "/u/{name}"),
         ("^/u/\\d+$", "/u/{name}"), ("/u/\\d+", "/u/{name}"), ("/u/[0-9]+", "/u/{name}"), ("/u/[^/]+", "/u/{name}"),
-        ("/u/(?P<id>\\d+)/", "/u/{id}/"), ("/u/.*", "/u/**"), ("/u/(.*)", "/u/**"), ("/u$", "/u"),
+        ("/u/(?P<id>\\d+)/", "/u/{id}/"), ("/u/.*", "/u/**"), ("/a.*$", "/a/**"), ("/u/(.*)", "/u/**"), ("/u$", "/u"),
         ("/u\\.json", "/u.json"),
         ("u/<id>", "/u/{id}"), ("u", "/u"), ("", "/"), ("https://x/u/:id", "/u/{id}"), (" /u", "/u"), ("/u\n", "/u"),
         ("/u?a=1", "/u"), ("/u#a", "/u"), ("/caf%C3%A9", "/caf\u00e9"), ("/a/../b", "/b"), ("/a/./b", "/a/b"),

@@ -24,8 +24,8 @@ class Calls:
     def __init__(self, *, is_async: bool) -> None:
         self.is_async = is_async
         self.clock = ManualClock(1_700_006_400_000)
-        backend = MemoryBackend(clock=self.clock)
-        self.limiter: Any = AsyncLimiter(backend) if is_async else Limiter(backend)
+        self.backend = MemoryBackend(clock=self.clock)
+        self.limiter: Any = AsyncLimiter(self.backend) if is_async else Limiter(self.backend)
         self.ran: list[Any] = []
 
     def function(self, body: Callable[..., Any] | None = None) -> Any:
@@ -47,6 +47,13 @@ class Calls:
 
     def call(self, function: Any, *args: Any) -> Any:
         return asyncio.run(function(*args)) if self.is_async else function(*args)
+
+    def close(self) -> None:
+        """Close the limiter, which refuses all calls that wait."""
+        if self.is_async:
+            asyncio.run(self.limiter.aclose())
+        else:
+            self.limiter.close()
 
     def outcomes(self, function: Any, *each: Any) -> list[bool]:
         """Whether each call, with this argument, ran."""
@@ -193,6 +200,24 @@ def test_waiting_call(calls: Calls) -> None:
     assert refused == [False]
     assert waited == [True]
     assert calls.ran[-1] == (4,)
+
+
+def test_refused_after_a_wait(calls: Calls) -> None:
+    """A call that waits for one limit, and is refused then, leaves the others as if it had never been."""
+    plan, direct = Plan("slow", (Rate("slow", 60, 60_000),)), Limiter(calls.backend)
+    inner = calls.limiter.limited("1/hour", wait_ms=7_200_000, scope="inner")(calls.function())
+    function = calls.limiter.limited(plan, scope="outer")(inner)
+    direct.acquire("limited:everyone", plan, 50, scope="outer")
+    calls.call(function)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(calls.outcomes, function, 1)
+        assert eventually(lambda: calls.clock.alarms, 1) == 1
+        calls.clock.advance(30_000)
+        calls.close()
+        refused = waiting.result(30)
+
+    assert refused == [False]
+    assert direct.peek("limited:everyone", plan, scope="outer").usages[0].remaining == 60 - 51 + 30
 
 
 @pytest.mark.parametrize("wait_ms", [-1, 1.5, True, "1000", None])

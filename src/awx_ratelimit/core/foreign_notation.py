@@ -25,13 +25,16 @@ _RATE: Final = re.compile(
     r"|[a-z]?p(?P<short>[smhd]))\s*",
     re.IGNORECASE,
 )
+_MAX_LENGTH: Final = 64
 #: Below this likeness, another word than a unit was meant.
 _LIKENESS: Final = 0.75
 
 
 def in_our_notation(text: str) -> str:
     """The rate that `text` probably means, as ``60/minute`` or ``1/2 seconds``; empty if nobody can know."""
-    found = _RATE.fullmatch(text)
+    # One space where there are many: the time of a match is bounded.
+    shortened = " ".join(text.split()) if len(text) <= _MAX_LENGTH else ""
+    found = _RATE.fullmatch(shortened)
     unit = found and _unit(found["unit"] or found["short"])
     if not found or not unit:
         return ""

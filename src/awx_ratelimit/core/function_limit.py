@@ -70,8 +70,8 @@ class FunctionLimit:
             raise TypeError(f"scope: {type_name(function)} has no name; write scope='...'")
         return self._scope or _scope_of(function)
 
-    def claim(self, scope: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JointClaim:
-        """What a call with these arguments asks for.
+    def claim(self, scope: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, declared: bool) -> JointClaim:
+        """What a call with these arguments asks for. `declared`: it may be given back exactly.
 
         Raises TypeError for a wrong result of `subject` or `cost`, and ImpossibleClaim for a cost above a burst.
         """
@@ -84,7 +84,7 @@ class FunctionLimit:
                 "limited: cost: expected an integer >= 1 or a mapping such as {'tokens': 800} as the result, "
                 f"got {describe(cost)}"
             )
-        return JointClaim((ScopedSubject(f"limited:{subject}", scope),), self._shape(scope, cost), declared=False)
+        return JointClaim((ScopedSubject(f"limited:{subject}", scope),), self._shape(scope, cost), declared=declared)
 
     def _shape(self, scope: str, cost: Cost) -> Shape:
         key = scope, cost if isinstance(cost, int) else tuple(cost.items())

@@ -54,7 +54,6 @@ class PlanTable:
                 raise InvalidLimit(f"{source}: plans.{plan.name}: two plans have this name")
         self._source = source
         self._default = default
-        self.has_default = default is not None
         #: The plan that all callers share; None without one.
         self.service = checked_service(service)
         self._refusals = refusals or {}

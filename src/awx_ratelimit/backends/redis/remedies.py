@@ -61,7 +61,8 @@ def advice_for(error: BaseException, text: str, endpoint: Endpoint, permissions:
         return _login_advice(text, endpoint)
     for sign, remedy, problem in _CASES:
         if sign.search(text) if isinstance(sign, re.Pattern) else isinstance(error, sign):
-            said = f"{problem or text}; {remedy}".format(permissions=permissions, database=endpoint.database)
+            filled = [each.format(permissions=permissions, database=endpoint.database) for each in (problem, remedy)]
+            said = f"{filled[0] or text}; {filled[1]}"
             return f"{said} ({text})" if problem else said
     return ""
 

@@ -18,7 +18,7 @@ _ALL_THE_REST = re.compile(r"<path:\w+>|\{\w+:path\}|\{\w+:\.[*+]\}|\*\w+|\*\*|\
 _REGULAR_EXPRESSION = re.compile(r"\\|\(\?|\[\^|\[[a-z0-9]-[a-z0-9]|\.[*+]|\^|\$$|\)[+*?]", re.IGNORECASE)
 _STAR_AT_END = re.compile(r"(?:^|/)\*\s*$")
 #: A prefix in the syntax of proxies, as in ``/static*``.
-_PREFIX = re.compile(r"([\w.-]+)\*")
+_PREFIX = re.compile(r"([\w.-]*[\w-])\.?\*")
 _METHOD = re.compile(r"\s*([A-Za-z]+)\s+(?=/|\w+://)")
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 

@@ -264,13 +264,24 @@ def stored(tmp_path: Path) -> Iterator[tuple[dict[str, Any], KeyService]]:
     store.close()
 
 
-@pytest.mark.parametrize(
-    "words", [("show", "key_unknown"), ("show", "key_unknown", "--plan", "p"), ("reset", "key_unknown")]
-)
-def test_unknown_stored_key(stored: tuple[dict[str, Any], KeyService], words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("action", ["show", "reset"])
+def test_unknown_stored_key(stored: tuple[dict[str, Any], KeyService], action: str) -> None:
     """The ID of a key that the key store does not have is an error, not a caller on the default plan."""
-    with pytest.raises(CommandError, match=r"^no key of this store has the ID 'key_unknown'; look it up with: awx-"):
-        run(stored[0], *words)
+    with pytest.raises(
+        CommandError, match=r"^no key of this store has the ID 'key_0123456789abcdef'; look it up with: awx-"
+    ):
+        run(stored[0], action, "key_0123456789abcdef")
+
+
+def test_subject_like_a_stored_key(stored: tuple[dict[str, Any], KeyService]) -> None:
+    """What has not the form of an ID is a subject of the project; with --plan, so is an ID that the store lacks."""
+    configured, _ = stored
+    with closing(Limiter(open_backend(configured["backend"]))) as limiter:
+        for subject in ("key_1", "key_0123456789abcdef"):
+            limiter.acquire(subject, PLAN)
+
+    assert run(configured, "show", "key_1") == run(configured, "show", "key_0123456789abcdef", "--plan", "p")
+    assert run(configured, "reset", "key_1") == "usage reset\n"
 
 
 def test_reset_of_a_rotated_key(stored: tuple[dict[str, Any], KeyService]) -> None:

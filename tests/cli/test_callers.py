@@ -141,12 +141,12 @@ def test_unknown(run: Run, service: KeyService, database: str, url: str) -> None
 
 
 @pytest.mark.parametrize("command", ["usage", "reset"])
-@pytest.mark.parametrize("subject", ["key_unknown", "key_0123456789abcdef"])
 @pytest.mark.parametrize("account", [(), ("--account", "acme")], ids=["", "account"])
 def test_unknown_key(
-    run: Run, service: KeyService, database: str, url: str, command: str, subject: str, account: tuple[str, ...]
+    run: Run, service: KeyService, database: str, url: str, command: str, account: tuple[str, ...]
 ) -> None:
     """The ID of a key that the store does not have is an error, not a caller on the default plan."""
+    subject = "key_0123456789abcdef"
     ran = run(command, subject, *(account if command == "usage" else ()), "--backend", url, "--database", database)
 
     assert (ran.status, ran.out) == (2, "")
@@ -154,6 +154,49 @@ def test_unknown_key(
         f"error: no key of this store has the ID '{subject}'; look it up with: awx-ratelimit keys find awx_...x4f2. "
         "See docs/errors.md#api_key_not_found\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("subject", "plan"),
+    [("key_1", ()), ("key_1", ("--plan", "starter")), ("key_0123456789abcdef", ("--plan", "starter"))],
+)
+@pytest.mark.parametrize("account", [(), ("--account", "acme")], ids=["", "account"])
+def test_subject_of_the_app_like_a_key(
+    run: Run,
+    service: KeyService,
+    store: KeyStore,
+    database: str,
+    url: str,
+    named: Named,
+    subject: str,
+    plan: tuple[str, ...],
+    account: tuple[str, ...],
+) -> None:
+    """What has not the form of an ID is a subject of the app; with --plan, so is an ID that the store does not have."""
+    verifier = KeyVerifier(store)
+    app = named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=StoredKeys(verifier)))
+    limiter = Limiter(open_backend(url))
+    limiter.release(limiter.acquire(subject, PlanTable.default().plans[0]))
+    limiter.close()
+    always = (*plan, *account, "--backend", url, "--json")
+    looks = [run("usage", subject, *always, *found) for found in (("--database", database), ("--plans", app))]
+    explained = run("explain", "GET", "/", "--app", app, "--subject", subject, *plan, *account)
+    verifier.close()
+
+    assert [ran.status for ran in (*looks, explained)] == [0, 0, 0]
+    for look in looks:
+        assert next(one["used"] for one in look.json["limits"] if one["scope"] is None) == 1
+
+
+def test_reset_of_a_subject_like_a_key(run: Run, service: KeyService, database: str, url: str) -> None:
+    """`reset` with a store takes any subject of the app, also one that begins as the IDs of keys do."""
+    limiter = Limiter(open_backend(url))
+    limiter.release(limiter.acquire("key_1", PlanTable.default().plans[0]))
+    limiter.close()
+
+    ran = run("reset", "key_1", "--backend", url, "--database", database)
+
+    assert (ran.status, ran.err) == (0, "usage reset\n")
 
 
 def test_static_key_beside_a_store(run: Run, service: KeyService, database: str, url: str) -> None:
@@ -559,20 +602,17 @@ def test_unknown_key_of_an_app(run: Run, url: str, named: Named, service: KeySer
     """The ID of a key that the store of an app does not have is an error."""
     verifier = KeyVerifier(store)
     app = named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=StoredKeys(verifier)))
-    used = run("usage", "key_unknown", "--plans", app, "--backend", url)
-    words = (
-        ("--subject", "key_unknown"),
-        ("--key-id", "key_unknown"),
-        ("--key-id", "key_unknown", "--account", "acme"),
-    )
+    unknown = "key_0123456789abcdef"
+    used = run("usage", unknown, "--plans", app, "--backend", url)
+    words = (("--subject", unknown), ("--key-id", unknown), ("--key-id", unknown, "--account", "acme"))
     explained = [run("explain", "GET", "/", "--app", app, *each) for each in words]
     verifier.close()
 
-    assert used.err.startswith("error: no key of this store has the ID 'key_unknown'")
+    assert used.err.startswith(f"error: no key of this store has the ID '{unknown}'")
     assert [ran.err.partition(";")[0] for ran in explained] == [
-        "error: no key of this store has the ID 'key_unknown'",
-        "error: no key of this store has the ID 'key_unknown'",
-        "error: the account 'acme' has no key 'key_unknown'",
+        f"error: no key of this store has the ID '{unknown}'",
+        f"error: no key of this store has the ID '{unknown}'",
+        f"error: the account 'acme' has no key '{unknown}'",
     ]
 
 

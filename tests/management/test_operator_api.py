@@ -338,6 +338,7 @@ def test_reset(operator: Client, service: KeyService, limiter: Limiter) -> None:
     assert limiter.peek("acme", plan, scope="account").usages[0].remaining == 60
     assert limiter.peek("acme", plan, scope="login").usages[0].remaining == 59
     assert reset("address:192.0.2.1")["was_counted"] is True
+    assert reset("key_of_app") == {"subject": "key_of_app", "scope": None, "was_counted": False}
     assert reset("address:192.0.2.2")["was_counted"] is False
 
 
@@ -356,7 +357,7 @@ def test_reset(operator: Client, service: KeyService, limiter: Limiter) -> None:
         ({"subject": "a", "scope": "Login"}, 400, "scope: not a scope; expected 1 to 32 of a-z, 0-9, _ and -."),
         ({"subject": "a", "scope": 5}, 400, "scope: not a scope; expected 1 to 32 of a-z, 0-9, _ and -."),
         ({"subject": "a", "plan": "x"}, 400, "The body has unknown fields; allowed are subject, scope."),
-        ({"subject": "key_unknown"}, 404, "There is no such API key."),
+        ({"subject": "key_0123456789abcdef"}, 404, "There is no such API key."),
     ],
 )
 def test_wrong_reset(operator: Client, body: Any, status: int, message: str) -> None:

@@ -89,9 +89,10 @@ def caller_of(
     """The caller that `subject` is, as the key store `database` or the app of `gate` knows it.
 
     `account` and `plan` replace what they know. Raises AccountNotFound and KeyNotFound if there is a `database` that
-    does not know the account, or in which the key belongs to another one.
+    does not know the account or the key, or in which the key belongs to another account. With `plan`, an unknown key
+    is a subject of the app.
     """
-    found = None if database is None else _in_store(database, subject, account)
+    found = None if database is None else _in_store(database, subject, account, has_plan=plan is not None)
     if found is None and gate is not None:
         found = known_caller(gate.parts, subject, account, has_plan=plan is not None)
     return _with(found or Caller(subject), account, plan, gate)
@@ -137,9 +138,9 @@ def _with(found: Caller, account: str | None, plan: str | None, gate: AnyGate | 
     return replace(found, plan=chosen, account=account or found.account)
 
 
-def _in_store(database: str, subject: str, account: str | None) -> Caller | None:
+def _in_store(database: str, subject: str, account: str | None, *, has_plan: bool) -> Caller | None:
     with open_service(database) as service:
-        return stored_caller(service, subject, account)
+        return stored_caller(service, subject, account, has_plan=has_plan)
 
 
 def _caller_with_key(gate: AnyGate, key: str) -> Caller:

@@ -4,7 +4,6 @@ A name is a subject or an account. The callers of an identifier of the app's own
 it is one that `NamesCallers`.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
@@ -19,13 +18,11 @@ from awx_ratelimit.http.explaining import GateParts
 from awx_ratelimit.http.identity.client_address import ClientAddress
 from awx_ratelimit.http.identity.static_keys import StaticKeys
 from awx_ratelimit.http.identity.stored_keys import StoredKeys
+from awx_ratelimit.keys.format import is_key_id
 from awx_ratelimit.runtime.clock import rfc3339
 
 if TYPE_CHECKING:
     from awx_ratelimit.keys import KeyService, KeyStore
-
-#: What nobody writes but for the ID of a key. StaticKeys names its keys by 32 digits of their digests.
-_may_be_key_id = re.compile(r"key_(?![0-9a-f]{32}\Z).*", re.DOTALL).fullmatch
 
 
 class NamesCallers(ABC):
@@ -52,7 +49,7 @@ def known_caller(
         return None if has_plan else _named_by(parts, identify, subject)
     # With a plan, the account need not exist.
     with suppress(AccountNotFound) if has_plan else nullcontext():
-        if (keys := key_service_of(parts)) and (found := stored_caller(keys, subject, account)):
+        if (keys := key_service_of(parts)) and (found := stored_caller(keys, subject, account, has_plan=has_plan)):
             return found
     for caller in _static_callers(parts):
         if caller.subject == subject and account in (None, caller.account):
@@ -109,14 +106,17 @@ def is_stored(keys: "KeyService", name: str) -> bool:
     return False
 
 
-def stored_caller(keys: "KeyService", subject: str, account: str | None = None) -> Caller | None:
+def stored_caller(
+    keys: "KeyService", subject: str, account: str | None = None, *, has_plan: bool = False
+) -> Caller | None:
     """The caller `subject`, of `account` if one is given; None for a subject that is no key, without an account.
 
-    Raises AccountNotFound, and KeyNotFound for the ID of a key that the store or the account does not have.
+    Raises AccountNotFound, and KeyNotFound for the ID of a key that the store or the account does not have. With
+    `has_plan`, an ID that the store does not have is a subject of the app.
     """
     if account is not None:
         stored_account(keys, account)
-    if _may_be_key_id(subject) and keys.operator.caller_of(subject) is None:
+    if is_key_id(subject) and not has_plan and keys.operator.caller_of(subject) is None:
         raise no_such_key(subject)
     try:
         return keys.operator.caller_of(subject, account)

@@ -16,7 +16,7 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.usage import Usage
 from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
-from awx_ratelimit.http.known_callers import known_caller, knows
+from awx_ratelimit.http.known_callers import key_service_of, known_caller, knows, stored_caller
 from awx_ratelimit.http.plan_listing import PlanListing
 from awx_ratelimit.http.subject_usage import (
     budget_usages,
@@ -131,5 +131,6 @@ def _look(
 
 def _counted_subject(found: Configuration, subject: str) -> str:
     """The subject whose limits `subject` uses: another one for a key that was rotated. It needs no plan."""
-    caller = known_caller(found.parts, subject, has_plan=True)
+    keys = key_service_of(found.parts)
+    caller = None if keys is None else stored_caller(keys, subject)
     return subject if caller is None else caller.subject

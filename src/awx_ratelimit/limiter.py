@@ -241,7 +241,7 @@ class AsyncLimiter(AsyncUpkeep):
     async def reset(self, subject: str, *, scope: str | None = None) -> bool:
         """Clear the debts of `subject` in all its scopes, or in `scope`; its leases stay.
 
-        Returns whether it had records. Raises TypeError and InvalidLimit as `acquire` does, and BackendUnavailable.
+        Returns whether it had any debt. Raises TypeError and InvalidLimit as `acquire` does, and BackendUnavailable.
         """
         check_subject(subject)
         found = [await self.backend.reset(subject, each) for each in scopes_to_reset(checked_scope(scope))]

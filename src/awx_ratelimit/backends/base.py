@@ -60,8 +60,9 @@ class Backend(Protocol):
     def reset(self, subject: str, scope: str | None = None) -> bool:
         """Clear the debts of `subject` in `scope`, or in every scope; its leases stay. Raises BackendUnavailable.
 
-        Returns whether anything was recorded there: False for a subject that this backend has never seen, or has
-        forgotten since everything has refilled.
+        Returns whether a debt was left: False for a subject that this backend does not know, that has refilled, or
+        that only has leases. A backend that cannot know when a period of the calendar ended, such as one that counts
+        on a server, may return True for a debt of it as long as it keeps that.
         """
 
     def health(self) -> Mapping[str, Any]:

@@ -120,42 +120,46 @@ class Table:
         ledger.cell_at, ledger.cached_cell = 0, None
 
     def clear_subject(self, ledger: HostLedger, now_ms: int) -> bool:
-        """Clear the debts of the subject of `ledger` in all its scopes; leases stay. Returns whether it had any."""
+        """Clear the debts of the subject of `ledger` in all its scopes; leases stay. Returns whether any was left."""
         found: dict[bytes, list[Cell]] = {}
         subject_digest = ledger.digest[:SUBJECT_DIGEST_BYTES]
         for size_class in reversed(range(len(SIZE_CLASSES))):
             for cell in self._index.cells_of_subject(ledger.shard, ledger.bucket_hash, size_class, subject_digest):
                 found.setdefault(cell.newest.body[:DIGEST_BYTES], []).append(cell)
+        was_in_debt = False
         for cells in found.values():
             # As in `delete`: the last cell is the smallest, whose record counts.
             for leftover in cells[:-1]:
                 self._index.free(leftover)
-            self._clear(cells[-1], now_ms)
-        return bool(found)
+            was_in_debt |= self._clear(cells[-1], now_ms)
+        return was_in_debt
 
-    def _clear(self, cell: Cell, now_ms: int) -> None:
-        """Clear the debts of the record in `cell`. Nobody may know its scope any more."""
+    def _clear(self, cell: Cell, now_ms: int) -> bool:
+        """`clear` for the record in `cell`. Nobody may know its scope any more."""
         ledger = HostLedger("", None)
         ledger.place(cell.newest.body[:DIGEST_BYTES])
         self._load(ledger, cell, lambda _: False)
         ledger.cached_cell = None
+        was_in_debt = ledger.is_in_debt(now_ms)
         ledger.forget()
         if self.leases.any_held(ledger, now_ms):
             self.write(ledger, now_ms)
         else:
             self._index.free(cell)
+        return was_in_debt
 
     def clear(self, ledger: HostLedger, now_ms: int) -> bool:
-        """Clear the debts of a record; leases stay. Returns whether the file had it."""
+        """Clear the debts of a record; leases stay. Returns whether any was left."""
         if not self.read(ledger):
             return False
         ledger.cached_cell = None
+        was_in_debt = ledger.is_in_debt(now_ms)
         ledger.forget()
         if self.leases.held(ledger, 0, now_ms):
             self.write(ledger, now_ms)
         else:
             self.delete(ledger)
-        return True
+        return was_in_debt
 
     def sweep(self, shard: Shard, now_ms: int) -> None:
         """Check the next few cells of the shard, and free those of records that owe nothing and hold nothing."""

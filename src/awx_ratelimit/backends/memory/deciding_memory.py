@@ -159,9 +159,9 @@ class DecidingMemory(JointMemory):
         """See Backend. Without a `scope` it also clears the buckets without one."""
         subject = checked_subject(subject)
         renew_if_forked()
-        found = False
+        now_ms, found = exact_ms(self._now_ms()), False
         for record in self._records_of(subject) if scope is None else [ScopedSubject(subject, scope)]:
             shard = self._shards[hash(record) & _MASK]
             with shard.lock:
-                found |= shard.forget(record)
+                found |= shard.forget(record, now_ms)
         return found

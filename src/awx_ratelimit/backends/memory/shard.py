@@ -100,16 +100,16 @@ class Shard:
         packed = self.packed.pop(subject, None)
         return None if packed is None else SubjectState.of(packed, self._owner)
 
-    def forget(self, subject: Record) -> bool:
-        """Clear the debts of `subject`; its leases stay. Returns whether it was known."""
-        was_packed = self.packed.pop(subject, None) is not None
-        state = self.states.get(subject)
+    def forget(self, subject: Record, now_ms: int) -> bool:
+        """Clear the debts of `subject`; its leases stay. Returns whether a debt was left."""
+        state = self.find(subject)
         if state is None:
-            return was_packed
+            return False
+        was_in_debt = state.is_in_debt(now_ms)
         state.forget()
         if not state.leases:
             del self.states[subject]
-        return True
+        return was_in_debt
 
     def after_fork(self) -> None:
         """In a child process: use a new lock, because the parent's may be locked, and drop the parent's leases."""

@@ -120,8 +120,7 @@ class SubjectState:
 
         A claim that is open in this state is given back exactly.
         """
-        debts = self._debts()
-        cut_off = 0
+        debts, cut_off = self._debts(), 0
         for rate, tokens in changes:
             known = debts.get(rate.name)
             if tokens > 0:
@@ -208,6 +207,10 @@ class SubjectState:
     def owes(self, now_ms: int) -> bool:
         """Whether there is a debt, a recent debt, or a promised wait that depends on one."""
         return self.keep_until_ms > now_ms or any(self._is_owed(debt, now_ms) for debt in self._debts().values())
+
+    def is_in_debt(self, now_ms: int) -> bool:
+        """Whether a debt is left. One that has drained is none, even where `owes` keeps it."""
+        return any(drained(rate, debt, at_ms, now_ms)[0] for debt, at_ms, rate in self._debts().values())
 
     def drop_drained(self, now_ms: int) -> None:
         """Remove drained debts from `kept`."""

@@ -217,16 +217,16 @@ class Codec:
 
     def reset_scope(self, record: Record, now_ms: int | None = None) -> Call:
         """Clear the debts of one record, but never its leases."""
-        del now_ms
-        return Call(statement(self.place, RESET), (self.key(record), self._keys.scope(record).encode()))
+        parameters = bigint(checked_time(now_ms)), self.key(record), self._keys.scope(record).encode()
+        return Call(statement(self.place, RESET), parameters)
 
     def reset(self, subject: str, scopes: Sequence[bytes] = (), now_ms: int | None = None) -> Call:
         """Clear the debts of `subject` in every scope, but never its leases."""
-        del scopes, now_ms
-        return Call(statement(self.place, RESET), (self.key(subject), None))
+        del scopes
+        return Call(statement(self.place, RESET), (bigint(checked_time(now_ms)), self.key(subject), None))
 
     @staticmethod
     def reset_outcome(subject: str, reply: Sequence[int]) -> bool:
-        """Whether `reset`, which clears all scopes, found a record."""
+        """Whether `reset`, which clears all scopes, found a debt."""
         del subject
         return any(reply)

@@ -83,7 +83,7 @@ ACQUIRE_MANY: Final = [
     for rates in range(MAX_RATES + 1)
 ]
 RENEW: Final = Function("renew_all_1", (BIGINT, BIGINT, BIGINT, BIGINT, BYTEAS, TEXTS, BIGINTS))
-RESET: Final = Function("reset_1", (BYTEA, TEXT))
+RESET: Final = Function("reset_1", (BIGINT, BYTEA, TEXT))
 SETTLE: Final = Function(
     "settle_1",
     (BIGINT, BIGINT, BIGINT, BIGINT, BOOLEAN, BOOLEAN, BIGINT, BYTEAS, TEXTS, TEXTS, BIGINTS, TEXTS, BIGINTS),

@@ -230,7 +230,7 @@ class Codec:
         return Call(RESET, keys, [_RESET.pack(encode_time(now_ms), self._owner, True), *scopes])
 
     def reset_outcome(self, subject: str, reply: bytes | int) -> list[bytes] | bool:
-        """The scopes that `reset` must name too; once it is done, if it found a record. Raises BackendUnavailable."""
+        """The scopes that `reset` must name too; once it is done, if it found a debt. Raises BackendUnavailable."""
         if isinstance(reply, bytes):
             return [scope for scope in reply.split(b",") if scope]
         if reply < 0:

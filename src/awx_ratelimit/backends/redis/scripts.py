@@ -47,7 +47,7 @@ JOINT = _script("joint", "state", rare=("limits", "open", "open_rows", "periods"
 RENEW = _script("renew", "state", flags=_ALLOW_OOM)
 HEAL = _script("heal", "state", "limits", "open")
 SETTLE = _script("settle", "state", "limits", "open", "open_rows", "periods", flags=_ALLOW_OOM)
-RESET = _script("reset", "state", flags=_ALLOW_OOM)
+RESET = _script("reset", "state", "limits", flags=_ALLOW_OOM)
 
 
 def evalsha(call: Call) -> tuple[Any, ...]:

@@ -105,7 +105,7 @@ class Codec(Protocol):
         """Clear the debts of `subject` without a scope and in these `scopes`, but never its leases."""
 
     def reset_outcome(self, subject: str, reply: Any) -> list[bytes] | bool:
-        """The scopes that `reset` must name too; once it is done, if it found a record. Raises BackendUnavailable."""
+        """The scopes that `reset` must name too; once it is done, if it found a debt. Raises BackendUnavailable."""
 
 
 class JointCodec(Protocol):

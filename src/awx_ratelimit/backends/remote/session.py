@@ -208,7 +208,7 @@ class Session:
         return self.codec.reset(subject, scopes, self.call_time_ms())
 
     def reset_outcome(self, subject: str, reply: Reply) -> list[bytes] | bool:
-        """The scopes that a reset must name too; once it is done, if it found a record. Raises BackendUnavailable."""
+        """The scopes that a reset must name too; once it is done, if it found a debt. Raises BackendUnavailable."""
         return self.codec.reset_outcome(subject, raise_error(reply))
 
     def health_calls(self) -> list[tuple[str, Call]]:

@@ -129,13 +129,42 @@ class JointClaimLaws(BackendUnderTest):
 
     @pytest.mark.parametrize("scope", [None, "login"])
     async def test_law_14_reset_says_what_it_found(self, limiter: AsyncLimiter, scope: str | None) -> None:
-        """A reset returns whether anything was recorded for the subject in the scope, or in any."""
+        """A reset returns whether the subject owed anything in the scope, or in any."""
         await limiter.acquire("s", MINUTE_10, 3, scope="login")
 
         assert await limiter.reset("S", scope=scope) is False
         assert await limiter.reset("s", scope="export") is False
         assert await limiter.reset("s", scope=scope) is True
         assert await limiter.reset("s", scope=scope) is False
+
+    @pytest.mark.parametrize("scope", [None, "login"])
+    async def test_law_14_reset_after_all_has_refilled(
+        self, limiter: AsyncLimiter, clock: ManualClock, scope: str | None
+    ) -> None:
+        """A reset finds a debt until all has refilled, and no longer, though a refusal has promised a longer wait."""
+        plan, slower = Plan("p", (Rate("minute", 10, 60_000),)), Plan("p", (Rate("minute", 10, 600_000),))
+        for subject in ("early", "late"):
+            await limiter.acquire(subject, plan, 10, scope="login")
+        assert (await limiter.acquire("late", slower, 1, scope="login")).allowed is False
+        clock.advance(59_999)
+        assert await limiter.reset("early", scope=scope) is True
+        clock.advance(1)
+
+        assert await limiter.reset("late", scope=scope) is False
+
+    @pytest.mark.parametrize("scope", [None, "login"])
+    async def test_law_14_reset_of_a_lease(self, limiter: AsyncLimiter, scope: str | None) -> None:
+        """A lease is no debt: a reset finds nothing, and the slot stays taken until the release."""
+        slots = Plan.of("slots", concurrent=2)
+        held = await limiter.acquire("s", slots, scope="login")
+
+        during = [await limiter.reset("s", scope=scope) for _ in range(2)]
+        left = (await limiter.peek("s", slots, scope="login")).usages[0].remaining
+        await limiter.release(held)
+
+        assert (during, left) == ([False, False], 1)
+        assert await limiter.reset("s", scope=scope) is False
+        assert (await limiter.peek("s", slots, scope="login")).usages[0].remaining == 2
 
     @pytest.mark.parametrize(
         "subject", ["s", "login", "s\x00login", "login.s", "s.login", "login:s", "s:login", "{s}login"]

@@ -64,24 +64,38 @@ BEGIN
 END
 $$;
 
+-- Whether a record has a debt left, or is corrupt. Without the periods of a calendar, a debt counts as long as it is kept.
+CREATE OR REPLACE FUNCTION @is_in_debt_1(r @records, now_ms bigint) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  RETURN @is_corrupt_1(r) OR EXISTS (
+    SELECT FROM @limits_1(r.head, r.levels, r.keep_ms, r.kept, r.kept_levels) AS l,
+      @drained_1(l.debt, l.at_ms, l.drain, l.period_ms, l.calendar, '{}', '{}', now_ms) AS d
+    WHERE d.debt > 0 OR d.missing_ms IS NOT NULL AND l.debt > 0 AND l.keep_ms > now_ms);
+EXCEPTION WHEN @corruption THEN
+  RETURN true;
+END
+$$;
+
 -- Clears the debts of a subject in one scope, or in all of them for null, but never its leases.
-CREATE OR REPLACE FUNCTION @reset_1(key bytea, key_scope text) RETURNS bigint[] LANGUAGE plpgsql AS $$
+--
+-- answer  1 if a debt was left, or a record was corrupt
+CREATE OR REPLACE FUNCTION @reset_1(call_ms bigint, key bytea, key_scope text) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
   s @records;
-  found_records bigint := 0;
+  was_in_debt boolean := false;
 BEGIN
   FOR s IN
     SELECT * FROM @records AS x WHERE x.subject = key AND (key_scope IS NULL OR x.scope = key_scope)
     ORDER BY x.scope FOR NO KEY UPDATE
   LOOP
+    was_in_debt := was_in_debt OR @is_in_debt_1(s, @now_1(call_ms));
     DELETE FROM @open_claims AS x WHERE x.subject = s.subject AND x.scope = s.scope;
     DELETE FROM @steps AS x WHERE x.subject = s.subject AND x.scope = s.scope;
     s.head := ''; s.levels := '{}'; s.kept := '{}'; s.kept_levels := '{}'; s.opened := 0;
     -- A corrupt record is usable again after this.
     IF @is_corrupt_1(s) THEN s.leases := '{}'; END IF;
     PERFORM @write_1(s);
-    found_records := found_records + 1;
   END LOOP;
-  RETURN ARRAY[found_records];
+  RETURN ARRAY[was_in_debt::integer];
 END
 $$;

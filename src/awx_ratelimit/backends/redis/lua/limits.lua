@@ -91,6 +91,24 @@ local function limit_functions()
     return limits
   end
 
+  -- The debt of a limit without a `calendar` now and its time, and the end of a calendar rate's period.
+  function t.drained(limit)
+    local drain, debt, at_ms, period_ms = limit.drain, limit.debt, limit.at_ms, limit.period_ms
+    if debt <= 0 then
+      debt, at_ms = 0, now_ms
+    elseif now_ms < at_ms then
+      if at_ms - now_ms > period_ms then at_ms = now_ms end
+    else
+      if drain > 0 then
+        debt = math.max(0, debt - drain * (now_ms - at_ms))
+      elseif now_ms >= at_ms - at_ms % period_ms + period_ms then
+        debt = 0
+      end
+      at_ms = now_ms
+    end
+    return debt, at_ms, drain == 0 and at_ms - at_ms % period_ms + period_ms or nil
+  end
+
   -- The bytes of these limits, and the position of keep_ms in them.
   function t.encode(limits)
     local names, levels, tail = '', '', ''

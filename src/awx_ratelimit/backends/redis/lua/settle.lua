@@ -30,25 +30,10 @@ end
 
 -- The debt of a limit now and its time, by the rate that it was charged by; and the end of a calendar rate's period.
 local function drained(limit)
-  local drain, debt, at_ms, period_ms = limit.drain, limit.debt, limit.at_ms, limit.period_ms
-  if limit.calendar then
-    local left, since_ms, end_ms = periods.drained(nil, limit.calendar, debt, at_ms)
-    if not left then missing = missing or pack('<i8i8i8', OTHER_PERIOD, now_ms, since_ms) .. limit.calendar end
-    return left or 0, since_ms, end_ms
-  end
-  if debt <= 0 then
-    debt, at_ms = 0, now_ms
-  elseif now_ms < at_ms then
-    if at_ms - now_ms > period_ms then at_ms = now_ms end
-  else
-    if drain > 0 then
-      debt = math.max(0, debt - drain * (now_ms - at_ms))
-    elseif now_ms >= at_ms - at_ms % period_ms + period_ms then
-      debt = 0
-    end
-    at_ms = now_ms
-  end
-  return debt, at_ms, drain == 0 and at_ms - at_ms % period_ms + period_ms or nil
+  if not limit.calendar then return by.drained(limit) end
+  local left, since_ms, end_ms = periods.drained(nil, limit.calendar, limit.debt, limit.at_ms)
+  if not left then missing = missing or pack('<i8i8i8', OTHER_PERIOD, now_ms, since_ms) .. limit.calendar end
+  return left or 0, since_ms, end_ms
 end
 
 -- Charges `change` to a limit. Returns the tokens that are beyond its largest debt, and the time when it has drained.

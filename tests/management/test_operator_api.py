@@ -18,7 +18,7 @@ from awx_ratelimit import AsyncLimiter, Gate, Limiter, MemoryBackend, Plan, Rule
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.keys.storage import usage as statements
-from awx_ratelimit.management import OperatorApi, OperatorTokens, operator_openapi
+from awx_ratelimit.management import OperatorApi, OperatorTokens, operator_api, operator_openapi
 from awx_ratelimit.management.routing import OPERATOR_RESOURCES
 from awx_ratelimit.observability.subject_counts import HourUsage
 from awx_ratelimit.testing import ManualClock
@@ -366,6 +366,25 @@ def test_wrong_reset(operator: Client, body: Any, status: int, message: str) -> 
 
     assert answer.status == status
     assert answer.json["message"].startswith(message)
+
+
+@pytest.mark.parametrize("name", ["operator-calls:operator:ada", "api-key-calls:acme", "api-keys:acme"])
+def test_reset_of_the_limits_of_the_apis(
+    operator: Client, client: Client, service: KeyService, limiter: Limiter, name: str
+) -> None:
+    """No call resets the limits of the calls themselves: an operator would have none."""
+    client("GET", "/api-keys")
+    client("POST", "/api-keys", {"name": "n"})
+    operator("GET", "/operator/audit")
+    counted = limiter.peek(name, operator_api.CALLS).usages[0].remaining
+    answer = operator("POST", "/operator/reset", {"subject": name})
+
+    assert counted == 299
+    assert (answer.status, answer.code) == (400, "invalid_request")
+    assert answer.json["message"] == (
+        "subject: is that of a limit of the REST APIs, which cannot be reset; expected a key, an account or another "
+        "subject of your app."
+    )
 
 
 @pytest.mark.parametrize("prefix", ["awx_", "sklive_"])

@@ -24,6 +24,7 @@ from awx_ratelimit.management import formats, openapi
 from awx_ratelimit.management.auth.tokens import AccessTokens, Owner
 from awx_ratelimit.management.dispatch import Dispatcher, limited
 from awx_ratelimit.management.limits import (
+    CUSTOMER_CALLS,
     BlockingLimiter,
     IssuedKey,
     KeyIssuer,
@@ -120,7 +121,7 @@ class ManagementApi:
         handler = self._handlers[action]
         if action not in _LIMITED_ACTIONS:
             return handler(request)
-        subject = f"api-key-calls:{request.owner.account_id}"
+        subject = f"{CUSTOMER_CALLS}{request.owner.account_id}"
         return limited(self._limiter, subject, self._calls, lambda: handler(request))
 
     def _list(self, request: _AuthorizedRequest) -> Reply:

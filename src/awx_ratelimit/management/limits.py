@@ -6,7 +6,7 @@ and rotates keys.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from awx_ratelimit.core.budget import Budget
 from awx_ratelimit.core.claim import check_plan
@@ -22,6 +22,11 @@ from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.management.auth.tokens import Owner
 from awx_ratelimit.runtime.event_loops import call_in_event_loop
 
+#: How the subjects of the APIs' own limits begin: those of operators' calls, and of customers' calls and new keys.
+OPERATOR_CALLS: Final = "operator-calls:"
+CUSTOMER_CALLS: Final = "api-key-calls:"
+_CREATIONS: Final = "api-keys:"
+OWN_SUBJECTS: Final = (OPERATOR_CALLS, CUSTOMER_CALLS, _CREATIONS)
 PeekMany = Callable[[Sequence[Budget]], list[Decision]]
 #: Peeks per call into the event loop. A backend batches them, and other requests wait for no more than these.
 _PEEK_BATCH = 50
@@ -119,7 +124,7 @@ class KeyIssuer:
         return self._issue(account_id, lambda: self._keys.rotate(account_id, key_id, actor=actor, **fields))
 
     def _issue(self, account_id: str, create: Callable[[], CreatedKey]) -> IssuedKey:
-        decision = self._limiter.acquire(f"api-keys:{account_id}", self._creations)
+        decision = self._limiter.acquire(f"{_CREATIONS}{account_id}", self._creations)
         return IssuedKey(decision, create() if decision.allowed else None)
 
 

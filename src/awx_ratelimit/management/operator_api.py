@@ -27,7 +27,7 @@ from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.management import formats, operator_formats, operator_openapi
 from awx_ratelimit.management.auth.operator_tokens import OperatorTokens, checked_operator_tokens
 from awx_ratelimit.management.dispatch import Dispatcher, limited
-from awx_ratelimit.management.limits import BlockingLimiter, checked_service, rates_only
+from awx_ratelimit.management.limits import OPERATOR_CALLS, BlockingLimiter, checked_service, rates_only
 from awx_ratelimit.management.operator_requests import PAGE, TIMES, OperatorRequest
 from awx_ratelimit.management.routing import OPERATOR_RESOURCES, Match, OperatorAction
 from awx_ratelimit.management.usage import live_usage
@@ -112,7 +112,7 @@ class OperatorApi:
 
         if action in _NEVER_LIMITED:
             return handle()
-        return limited(self._limiter, f"operator-calls:{request.actor}", self._calls, handle)
+        return limited(self._limiter, f"{OPERATOR_CALLS}{request.actor}", self._calls, handle)
 
     def _list(self, request: OperatorRequest) -> Mapping[str, Any]:
         asked = request.query("prefix", "plan", "status", "order", *TIMES, numbers=PAGE)

@@ -11,6 +11,7 @@ from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.accounts import account_not_found
 from awx_ratelimit.keys.scanner import KeyFinder
 from awx_ratelimit.management import formats
+from awx_ratelimit.management.limits import OWN_SUBJECTS
 from awx_ratelimit.management.usage_history import sent_time
 
 TIMES: Final = ("from", "to", "by")
@@ -75,11 +76,21 @@ class OperatorRequest(NamedTuple):
         """Return the subject whose usage is to be reset, and the scope. `finder` finds keys of the service."""
         self.query()
         found = formats.fields(self.full_request, ("subject", "scope"), required=["subject"])
-        subject, scope = validation.subject(found["subject"], finder), found.get("scope")
+        subject, scope = _subject(found["subject"], finder), found.get("scope")
         if scope is not None and not (isinstance(scope, str) and is_scope(scope)):
             remedy = f"expected 1 to {MAX_SCOPE_LENGTH} of a-z, 0-9, _ and -"
             raise InvalidKeyRequest("not a scope", remedy=remedy, field="scope")
         return subject, scope
+
+
+def _subject(value: object, finder: KeyFinder) -> str:
+    subject = validation.subject(value, finder)
+    if subject.startswith(OWN_SUBJECTS):
+        # Else operators would have no limit.
+        what = "is that of a limit of the REST APIs, which cannot be reset"
+        remedy = "expected a key, an account or another subject of your app"
+        raise InvalidKeyRequest(what, remedy=remedy, field="subject")
+    return subject
 
 
 def _argument(name: str) -> str:

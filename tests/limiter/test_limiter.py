@@ -1,10 +1,13 @@
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from awx_ratelimit import STARTER, AsyncLimiter, Decision, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.backends.base import fits_event_loop
+from awx_ratelimit.backends.resilience.denial_cache_sync import DenialCacheBackend
+from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.runtime.compiled import IS_COMPILED
 
 
@@ -37,6 +40,22 @@ def test_blocking_backend_is_refused(backend: Any) -> None:
 def test_backend_with_short_waits(backend: Any) -> None:
     """AsyncLimiter accepts a synchronous backend that bounds its waits."""
     assert fits_event_loop(AsyncLimiter(backend).backend.backend)  # type: ignore[attr-defined]  # it is wrapped
+
+
+class SaysNothing(MemoryBackend):
+    """A backend of another author, whose `reset` was written before it returned anything."""
+
+    def reset(self, subject: Any, scope: Any = None) -> Any:
+        super().reset(subject, scope)
+
+
+@pytest.mark.parametrize("wrapped", [lambda backend: backend, GuardedBackend, DenialCacheBackend])
+@pytest.mark.parametrize("scope", [None, "login"])
+def test_a_backend_that_does_not_say_what_it_reset(wrapped: Callable[[Any], Any], scope: str | None) -> None:
+    """A reset that returns None may have cleared something, so it counts as one that has."""
+    limiter = Limiter(wrapped(SaysNothing()))
+
+    assert limiter.reset("s", scope=scope) is True
 
 
 def test_listeners() -> None:

@@ -159,7 +159,8 @@ class AsyncGuardedBackend(AsyncWrapper):
         """See Backend. Also clears what was decided locally."""
         subject = checked_subject(subject)
         found = self._fallback.reconciliation.reset(subject, scope)
-        return await self.backend.reset(subject, scope) or found
+        answer: bool = await self.backend.reset(subject, scope)
+        return found or answer
 
     async def close(self) -> None:
         """See Backend. Settlements that an outage has kept from the backend are lost; they are logged and counted."""

@@ -150,7 +150,8 @@ class GuardedBackend(Wrapper):
         """See Backend. Also clears what was decided locally."""
         subject = checked_subject(subject)
         found = self._fallback.reconciliation.reset(subject, scope)
-        return self.backend.reset(subject, scope) or found
+        answer: bool = self.backend.reset(subject, scope)
+        return found or answer
 
     def close(self) -> None:
         """See Backend. Settlements that an outage has kept from the backend are lost; they are logged and counted."""

@@ -125,7 +125,10 @@ class AsyncRemoteLimits:
             if isinstance(outcome, bool):
                 return outcome
             scopes = outcome
-        return True
+        raise BackendUnavailable(
+            f"{self._dialect.name}: nothing was reset, because requests have used a new scope of the subject before "
+            f"each of {MAX_RESETS} tries; reset it again, or one scope after the other"
+        )
 
     async def renew_leases(self) -> None:
         """Renew every open lease now. Raises BackendUnavailable."""

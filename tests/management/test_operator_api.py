@@ -368,6 +368,41 @@ def test_wrong_reset(operator: Client, body: Any, status: int, message: str) -> 
     assert answer.json["message"].startswith(message)
 
 
+def test_event_of_a_reset(
+    operator: Client, service: KeyService, limiter: Limiter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reset of a key or an account is an event of the account, unless nothing was counted; any other is a warning."""
+    plan = PLANS.plans[0]
+    old = service.create("acme", "n").key.id
+    new = service.rotate("acme", old).key.id
+    for subject, scope in ((old, None), ("acme", "account"), ("address:192.0.2.1", None), ("beta", None)):
+        limiter.release(limiter.acquire(subject, plan, scope=scope))
+
+    before = service.events("acme").total
+    for body in (
+        {"subject": new},
+        {"subject": "acme", "scope": "account"},
+        {"subject": "acme"},
+        {"subject": "address:192.0.2.1"},
+        {"subject": "beta", "scope": "login"},
+        {"subject": "beta"},
+    ):
+        assert operator("POST", "/operator/reset", body).status == 200
+    events = operator("GET", "/operator/audit", query="account=acme").json["data"]
+
+    assert len(events) == before + 2
+    assert [(one["action"], one["key_id"], one["actor"], one["details"]) for one in events[:2]] == [
+        ("account.usage_reset", None, "operator:ada", {"subject": "acme", "scope": "account"}),
+        ("key.usage_reset", new, "operator:ada", {"subject": old, "scope": None}),
+    ]
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("WARNING", f"operator:ada has reset the usage of {subject!r} in all scopes")
+        for subject in ("address:192.0.2.1", "beta")
+    ]
+    for action in ("key.usage_reset", "account.usage_reset"):
+        assert operator("GET", "/operator/audit", query=f"action={action}").json["total"] == 1
+
+
 @pytest.mark.parametrize("name", ["operator-calls:operator:ada", "api-key-calls:acme", "api-keys:acme"])
 def test_reset_of_the_limits_of_the_apis(
     operator: Client, client: Client, service: KeyService, limiter: Limiter, name: str

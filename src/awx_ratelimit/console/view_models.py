@@ -21,6 +21,7 @@ EVENT_TITLES: Final = {
     "key.renamed": "Key renamed",
     "key.rotated": "Key rotated",
     "key.revoked": "Key deleted",
+    "key.usage_reset": "Usage of a key reset",
     "account.created": "Account created",
     "account.plan_set": "Plan changed",
     "account.overrides_set": "Custom limits changed",
@@ -29,6 +30,7 @@ EVENT_TITLES: Final = {
     "account.max_keys_set": "Maximum number of keys changed",
     "account.suspended": "Account suspended",
     "account.activated": "Account activated",
+    "account.usage_reset": "Usage of the account reset",
 }
 
 
@@ -146,6 +148,8 @@ def activity_entry(event: Event) -> ActivityEntry:
             details = details if grace_seconds else "the old key expired immediately"
         case "account.plan_set" | "account.max_keys_set":
             details = f"from {_or_default(fields.get('before'))} to {_or_default(fields.get('after'))}"
+        case "key.usage_reset" | "account.usage_reset":
+            subject, details = event.key_id or "", f"in the scope {scope}" if (scope := fields.get("scope")) else ""
         case "account.created":
             details = f"plan {_or_default(fields.get('plan'))}"
     title = EVENT_TITLES.get(event.action, event.action)

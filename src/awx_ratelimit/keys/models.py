@@ -16,6 +16,7 @@ ACTIONS: Final = (
     "key.renamed",
     "key.rotated",
     "key.revoked",
+    "key.usage_reset",
     "account.created",
     "account.plan_set",
     "account.overrides_set",
@@ -24,6 +25,7 @@ ACTIONS: Final = (
     "account.override_ended",
     "account.suspended",
     "account.activated",
+    "account.usage_reset",
 )
 _Item = TypeVar("_Item")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -169,12 +169,12 @@ EVENT: Final[Mapping[str, Schema]] = {
     "number": says(
         COUNT, "The number of the event. Later events have larger numbers. Pass it as `before` to list older events."
     ),
-    "account_id": says(TEXT, "The account that was changed, or whose key was."),
-    "key_id": says(TEXT_OR_NULL, "The key that was changed. null: the account itself."),
+    "account_id": says(TEXT, "The account that was changed or reset, or whose key was."),
+    "key_id": says(TEXT_OR_NULL, "The key that was changed or reset. null: the account itself."),
     "action": says(choice(*ACTIONS), "What was done."),
     "actor": says(TEXT_OR_NULL, "Who did it, such as `operator:` and the `sub` of a token. null: unknown."),
     "at": says(TIME, "When it was done."),
-    "details": says(OBJECT, "The values before and after, or what was created."),
+    "details": says(OBJECT, "The values before and after, or what was created or reset."),
 }
 TIMES_FACTOR: Final = says(
     {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMES},

@@ -206,7 +206,9 @@ class OperatorApi:
         caller = stored_caller(self._keys, subject)
         counted = subject if caller is None else caller.subject
         was_counted = self._limiter.reset(counted, scope)
-        _log.info("%s has reset the usage of %r, scope %r", request.actor, counted, scope)
+        if was_counted and not self._keys.operator.record_reset(subject, scope, actor=request.actor):
+            where = "in all scopes" if scope is None else f"in the scope {scope}"
+            _log.warning("%s has reset the usage of %r %s", request.actor, counted, where)
         return {"subject": counted, "scope": scope, "was_counted": was_counted}
 
     def _explain(self, request: OperatorRequest) -> Mapping[str, Any]:

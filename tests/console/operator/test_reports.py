@@ -54,6 +54,18 @@ def test_activity(client: OperatorClient, site: Site) -> None:
     assert titles(client.get(f"/activity?account={client.account}&page=2").text) == []
 
 
+def test_activity_of_resets(client: OperatorClient, site: Site) -> None:
+    """A reset of usage names the key, and the scope if it is one."""
+    key = site.key(client.account, "prod").id
+    for subject, scope in ((key, None), (client.account, "login")):
+        site.service.operator.record_reset(subject, scope)
+    page = client.get("/activity").text
+
+    assert titles(page)[:2] == ["Usage of the account reset", "Usage of a key reset"]
+    assert key in text(page)
+    assert text(page).count("in the scope login") == 1
+
+
 def test_search(client: OperatorClient) -> None:
     """A search of the audit trail leads to the address of its result."""
     response = client.submit("/activity", account="a/b", action="key.created")

@@ -188,10 +188,11 @@ def refused(url: str) -> Exception | None:
     return None
 
 
-def test_a_port_that_may_be_a_password() -> None:
+@pytest.mark.parametrize("rest", ["bob:pa/ss@host/db", "bob:pa@ss:70001,x:y@host/db"])
+def test_a_port_that_may_be_a_password(rest: str) -> None:
     """The error has its prefix once, and says how to write the password."""
     with pytest.raises(ValueError, match=r"^postgresql URL: port: .* 65535; write each of / # \? % @ in a password as"):
-        open_backend("postgresql://bob:pa/ss@host/db")
+        open_backend(f"postgresql://{rest}")
 
 
 @pytest.mark.parametrize(
@@ -203,6 +204,10 @@ def test_a_port_that_may_be_a_password() -> None:
         f"user:{SECRET}@host:70000/db",
         f"user:{SECRET}@host/db?sslmod=require",
         f"user:{SECRET}%zz@host/db",
+        f"user:x@ss:{SECRET}@host:5432/db",
+        f"user:x@ss:{SECRET}#x@host/db",
+        f"user:{SECRET}",
+        f"user:x@ss:70001,{SECRET}@host/db",
     ],
 )
 @pytest.mark.parametrize("make", [open_backend, PostgresBackend.from_url])

@@ -51,7 +51,15 @@ def test_address(address: str | Path, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["mysql://u:secret@h/d", "http://u:secret@h", "://u:secret@h", "postgresql://u:secret@h:x/d"]
+    "address",
+    [
+        "mysql://u:secret@h/d",
+        "http://u:secret@h",
+        "://u:secret@h",
+        "postgresql://u:secret@h:x/d",
+        "postgresql://u:pa@secret@h/d",
+        "postgresql://u:pa/x@secret@h:5432/d",
+    ],
 )
 def test_invalid_address(address: str) -> None:
     """Any other URL is refused with what is allowed, and the error does not contain its password."""

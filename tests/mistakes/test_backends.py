@@ -238,7 +238,8 @@ MISTAKES: list[Mistake] = [
     (
         'open_backend("postgresql://host:54a/db")',
         ValueError,
-        "postgresql URL: port: expected a number from 1 to 65535, got '54a'",
+        "postgresql URL: port: expected a number from 1 to 65535; write each of / # ? % @ in a password as "
+        "%2F %23 %3F %25 %40",
     ),
     (
         'open_async_backend("postgresql://one:5432,two:70000/db")',

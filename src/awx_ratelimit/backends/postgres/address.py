@@ -22,6 +22,7 @@ _OPTIONS: Final = (
 )
 _OF_HOST: Final = ("host", "hostaddr", "port")
 _MAX_PORT: Final = 65_535
+_are_numbers = re.compile("[0-9,]*").fullmatch
 _is_option = re.compile("[a-z_]{2,40}").fullmatch
 
 
@@ -68,16 +69,18 @@ def _unknown_option(url: str) -> str | None:
 def _hosts(parts: dict[str, Any], *, echo: bool) -> list[dict[str, str]]:
     """The parts that differ from host to host."""
     listed = {name: parts[name].split(",") for name in ("host", "hostaddr") if parts.get(name)}
+    if any("@" in host[1:] for hosts in listed.values() for host in hosts):
+        raise ValueError(_EXPECTED)
     count = max(map(len, listed.values()), default=1)
     ports = str(parts.get("port", "")).split(",")
+    # After an unquoted @ in a password, the port may hold the rest of the password, up to the next @.
+    echo = echo and _are_numbers(",".join(ports)) is not None
     for port in filter(None, ports):
         if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= _MAX_PORT):
             got = f", got {port!r}" if echo else f"; {_QUOTED}"
             raise ValueError(f"postgresql URL: port: expected a number from 1 to {_MAX_PORT}{got}")
     if len(ports) not in (1, count) or any(len(hosts) != count for hosts in listed.values()):
         raise ValueError("postgresql URL: expected as many ports and addresses as hosts, or one port for all of them")
-    if any("@" in host[1:] for hosts in listed.values() for host in hosts):
-        raise ValueError(_EXPECTED)
     if count > 1 and not all(any(hosts) for hosts in zip(*listed.values(), strict=True)):
         raise ValueError("postgresql URL: expected a host between commas, such as host=first,second; got an empty one")
     ports *= count if len(ports) == 1 else 1

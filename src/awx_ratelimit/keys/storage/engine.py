@@ -84,6 +84,9 @@ def parse_url(address: str | PurePath) -> URL:
     except (ArgumentError, ValueError):
         # The original error quotes the URL, which may contain a password.
         raise ValueError(f"the URL of the key store is malformed; {_EXPECTED}") from None
+    if "@" in (url.host or ""):
+        # After an unquoted @ in a password, the host holds the rest of the password.
+        raise ValueError(f"the URL of the key store is malformed; {_EXPECTED}, with each @ in a password as %40")
     if url.get_backend_name() not in _DRIVERS:
         raise ValueError(f"{url.get_backend_name()!r} is not supported by the key store; {_EXPECTED}")
     return url.set(drivername=_DRIVERS[url.get_backend_name()])

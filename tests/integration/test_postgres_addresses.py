@@ -19,7 +19,7 @@ from tests.postgres_servers import Postgres
 from awx_ratelimit import BackendUnavailable, Limiter, Plan
 from awx_ratelimit.backends.open import examine, open_backend
 from awx_ratelimit.backends.postgres import AsyncPostgresBackend, PostgresBackend
-from awx_ratelimit.backends.postgres.remedies import short_text
+from awx_ratelimit.backends.postgres.remedies import remedy_for, short_text
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.errors import BackendMisconfigured
 
@@ -161,6 +161,19 @@ def test_what_is_missing(url: str, locked_out: str) -> None:
         "in the URL",
         'role "group_only" is not permitted to log in; allow it: ALTER ROLE "group_only" LOGIN',
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ('role "a"b; DROP" does not exist', 'CREATE ROLE "a""b; DROP" LOGIN'),
+        ('role "a"b" is not permitted to log in', 'ALTER ROLE "a""b" LOGIN'),
+        ('database "{a"" does not exist', 'CREATE DATABASE "{a""",'),
+    ],
+)
+def test_quotes_in_names(said: str, advice: str) -> None:
+    """The SQL that mends an error names what the error names, whatever characters it has."""
+    assert advice in remedy_for("", said, "awx")
 
 
 def test_text_without_the_address() -> None:

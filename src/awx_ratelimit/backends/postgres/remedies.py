@@ -63,5 +63,6 @@ def remedy_for(code: str, text: str, schema: str) -> str:
         return remedy.format(schema=schema)
     for pattern, advice in () if code else _BY_TEXT:
         if found := pattern.search(text):
-            return advice.format(**found.groupdict())
+            # A quote in a name is doubled in SQL, but not in the error.
+            return advice.format(**{part: text.replace('"', '""') for part, text in found.groupdict().items()})
     return ""

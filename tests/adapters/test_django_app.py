@@ -294,12 +294,14 @@ def test_reset_of_a_rotated_key(stored: tuple[dict[str, Any], KeyService]) -> No
 
     assert run(configured, "reset", new) == f"usage of {old} reset, which {new} shares\n"
     for name in (old, "acme"):
-        assert run(configured, "reset", name) == f"nothing was reset, because nothing is counted for '{name}' now\n"
+        assert run(configured, "reset", name) == "nothing was reset, because nothing is counted for the subject now\n"
 
 
 def test_reset_of_nothing(backend: MemoryBackend) -> None:
     """A reset of a subject for which nothing is counted is an error: its name may be misspelled."""
-    with pytest.raises(CommandError, match=r"^nothing was reset, because nothing is counted for 'user_9' now\. Either"):
+    with pytest.raises(
+        CommandError, match=r"^nothing was reset, because nothing is counted for the subject now\. Either"
+    ):
         run(settings(backend), "reset", "user_9")
 
 
@@ -380,9 +382,9 @@ def test_show_of_nothing_used(backend: MemoryBackend) -> None:
 
     assert shown[:2] == ["minute: 60 of 60 left", "concurrent: 5 of 5 left"]
     assert shown[2].startswith(
-        "note: 'acct_acme' uses none of its limits now. Either it made no requests, everything has"
+        "note: the subject uses none of its limits now. Either it made no requests, everything has"
     )
-    assert "For an account, write: awx-ratelimit usage account acct_acme. See docs/identify.md" in shown[2]
+    assert "For an account, write: awx-ratelimit usage account ID. See docs/identify.md" in shown[2]
 
 
 @pytest.mark.parametrize("command", ["show", "reset"])

@@ -214,9 +214,7 @@ def test_reset_of_a_known_caller(run: Run, service: KeyService, database: str, u
     unknown = run("reset", "alice", *words)
 
     assert [ran.status for ran in known] == [0, 0]
-    assert [ran.err for ran in known] == [
-        f"nothing was reset, because nothing is counted for '{name}' now\n" for name in (key, "acme")
-    ]
+    assert [ran.err for ran in known] == ["nothing was reset, because nothing is counted for the subject now\n"] * 2
     assert unknown.status == 1
 
 
@@ -302,13 +300,14 @@ def test_nothing_recorded(run: Run, url: str, used: str) -> None:
 
     assert unknown.status == 0
     assert unknown.err == (
-        "note: 'alice' uses none of its limits now. Either it made no requests, everything has refilled, or your app "
-        "names it otherwise. For an account, write: awx-ratelimit usage account alice. "
+        "note: the subject uses none of its limits now. Either it made no requests, everything has refilled, or your "
+        "app names it otherwise. For an account, write: awx-ratelimit usage account ID. "
         "See docs/identify.md#the-name-of-a-subject\n"
     )
     # The name of a key is no account.
     assert known.err.endswith(
-        "' uses none of its limits now. Either it made no requests, everything has refilled, or your app names it "
+        "note: the subject uses none of its limits now. Either it made no requests, everything has refilled, or your "
+        "app names it "
         "otherwise. See docs/identify.md#the-name-of-a-subject\n"
     )
 
@@ -614,6 +613,22 @@ def test_unknown_key_of_an_app(run: Run, url: str, named: Named, service: KeySer
         f"error: no key of this store has the ID '{unknown}'",
         f"error: the account 'acme' has no key '{unknown}'",
     ]
+
+
+def test_static_key_as_subject(run: Run, url: str, named: Named) -> None:
+    """No message repeats a key that an operator has typed as a subject, and a key of the app is an error."""
+    key = "s3cr3t-static-key-0123456789"
+    app = named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=StaticKeys({key: "starter"})))
+    of_app = [
+        run("usage", key, "--plans", app, "--backend", url),
+        run("explain", "GET", "/", "--app", app, "--subject", key),
+    ]
+    others = [run("reset", key, "--backend", url), run("usage", key, "--backend", url)]
+
+    assert [ran.status for ran in (*of_app, *others)] == [2, 2, 1, 0]
+    said = "subject: is an API key of the app; write the subject of its caller, which awx-ratelimit usage - prints"
+    assert [(ran.out, ran.err) for ran in of_app] == [("", f"error: {said}\n")] * 2
+    assert all(key not in ran.err for ran in (*of_app, *others))
 
 
 def test_subject_named_like_an_account(run: Run, url: str, named: Named) -> None:

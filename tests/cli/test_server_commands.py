@@ -275,7 +275,7 @@ def test_reset_of_a_scope(run: Run, shared_plans: str, team_url: str) -> None:
 
     assert (other.status, ran.status) == (1, 0)
     assert other.err == (
-        "nothing was reset, because nothing is counted for 'acme' in the scope 'login' now. "
+        "nothing was reset, because nothing is counted for the subject in the scope 'login' now. "
         "Either it made no requests, everything has refilled, or your app names it otherwise. "
         "Without a scope, all its scopes are reset. "
         "See docs/identify.md#the-name-of-a-subject\n"
@@ -299,7 +299,7 @@ def test_reset_of_nothing(run: Run, team_url: str, subject: str, hint: str) -> N
 
     assert ran.status == 1
     assert ran.err == (
-        f"nothing was reset, because nothing is counted for '{subject}' now. "
+        "nothing was reset, because nothing is counted for the subject now. "
         f"Either it made no requests, everything has refilled, or your app names it otherwise. "
         f"{hint}See docs/identify.md#the-name-of-a-subject\n"
     )

@@ -40,9 +40,12 @@ def known_caller(
 
     It is one of the key store, one of StaticKeys, or a client by its address. Any other subject of `account` has the
     plan of that account. `has_plan`: another plan replaces that of the caller. Raises ValueError if code of the app
-    fails that has to find the plan, and what `stored_caller` raises.
+    fails that has to find the plan, InvalidKeyRequest for a key of StaticKeys, and what `stored_caller` raises.
     """
     identify, anonymous = parts.identify, parts.anonymous
+    if isinstance(identify, StaticKeys) and identify.caller_of(subject.encode("utf-8", "surrogatepass")) is not None:
+        remedy = "write the subject of its caller, which awx-ratelimit usage - prints"
+        raise InvalidKeyRequest("is an API key of the app", remedy=remedy, field="subject")
     if isinstance(identify, ClientAddress):
         return Caller(subject, identify.plan)
     if isinstance(identify, NamesCallers):

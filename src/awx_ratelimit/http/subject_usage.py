@@ -74,7 +74,7 @@ def note_if_unused(subject: str, usages: Iterable[Usage], scope: str | None = No
     if are_full(one for one in usages if one.scope == scope):
         where = "" if scope is None else f" in the scope {scope!r}"
         yield (
-            f"note: {subject!r} uses none of its limits{where} now. Either it made no requests, everything has "
+            f"note: the subject uses none of its limits{where} now. Either it made no requests, everything has "
             f"refilled, or your app names it otherwise.{_other_names(subject)} "
             f"See {page('identify', 'the-name-of-a-subject')}"
         )
@@ -98,7 +98,7 @@ def usage_reset(subject: str, counted: str) -> str:
 def nothing_to_reset(subject: str, scope: str | None = None, *, is_known: bool) -> str:
     """Why a reset of `subject` has changed nothing. `is_known`: there is such a caller, so the name is right."""
     where = "" if scope is None else f" in the scope {scope!r}"
-    said = f"nothing was reset, because nothing is counted for {subject!r}{where} now"
+    said = f"nothing was reset, because nothing is counted for the subject{where} now"
     if is_known:
         return said
     named = _address_hint(subject)
@@ -110,9 +110,10 @@ def nothing_to_reset(subject: str, scope: str | None = None, *, is_known: bool) 
 
 
 def _other_names(subject: str) -> str:
+    # No text repeats the subject: it may be a key, which somebody has pasted.
     if subject.startswith(_KEY):
         return ""
-    return _address_hint(subject) or f" For an account, write: awx-ratelimit usage account {quote(subject)}."
+    return _address_hint(subject) or " For an account, write: awx-ratelimit usage account ID."
 
 
 def _address_hint(subject: str) -> str:

@@ -1,6 +1,7 @@
 """The app for INSTALLED_APPS: the system checks, and ``manage.py awx_ratelimit``."""
 
 import asyncio
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -220,10 +221,11 @@ def test_missing_folder(tmp_path: Path) -> None:
 
 def test_show_and_reset(backend: MemoryBackend) -> None:
     """It shows what a subject has left, and resets it."""
-    Limiter(backend).acquire("user_7", PLAN)
+    Limiter(backend).acquire("user_7", PLAN, 30)
 
-    shown = run(settings(backend), "show", "user_7").splitlines()
-    assert shown == ["minute: 59 of 60 left, full again in 1 second", "concurrent: 4 of 5 left"]
+    rate, slots = run(settings(backend), "show", "user_7").splitlines()
+    assert re.fullmatch(r"minute: 3[0-9] of 60 left, full again in (30|2[0-9](\.[0-9])?) seconds", rate)
+    assert slots == "concurrent: 4 of 5 left"
     assert run(settings(backend), "reset", "user_7") == "usage reset\n"
     assert run(settings(backend), "show", "user_7").splitlines()[0] == "minute: 60 of 60 left"
 
@@ -278,9 +280,10 @@ def test_subject_like_a_stored_key(stored: tuple[dict[str, Any], KeyService]) ->
     configured, _ = stored
     with closing(Limiter(open_backend(configured["backend"]))) as limiter:
         for subject in ("key_1", "key_0123456789abcdef"):
-            limiter.acquire(subject, PLAN)
+            limiter.acquire(subject, PLAN, 30)
 
-    assert run(configured, "show", "key_1") == run(configured, "show", "key_0123456789abcdef", "--plan", "p")
+    for words in (["key_1"], ["key_0123456789abcdef", "--plan", "p"]):
+        assert re.match("minute: 3[0-9] of 60 left", run(configured, "show", *words))
     assert run(configured, "reset", "key_1") == "usage reset\n"
 
 
@@ -290,7 +293,7 @@ def test_reset_of_a_rotated_key(stored: tuple[dict[str, Any], KeyService]) -> No
     old = service.create("acme", "n").key.id
     new = service.rotate("acme", old).key.id
     with closing(Limiter(open_backend(configured["backend"]))) as limiter:
-        limiter.acquire(old, Plan.of("p", per_minute=60))
+        limiter.acquire(old, Plan.of("p", per_minute=60), 30)
 
     assert run(configured, "reset", new) == f"usage of {old} reset, which {new} shares\n"
     for name in (old, "acme"):
@@ -334,12 +337,12 @@ def _broken_plan(_: Any) -> str:
 def test_plan_that_is_not_found(backend: MemoryBackend, plan: Any, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the plan of a user cannot be found, one error says how to name it. `reset` and `--plan` do not need it."""
     _with_users(monkeypatch)
-    Limiter(backend).acquire("user_7", PLAN)
+    Limiter(backend).acquire("user_7", PLAN, 30)
     configured = {"identify": DjangoUser(plan), "plans": [PLAN], "backend": backend}
 
     with pytest.raises(CommandError, match=f"cannot find the plan of 'user_7': .*{error}.*; name the plan with --plan"):
         run(configured, "show", "user_7")
-    assert run(configured, "show", "user_7", "--plan", "p").startswith("minute: 59 of 60 left")
+    assert re.match("minute: 3[0-9] of 60 left", run(configured, "show", "user_7", "--plan", "p"))
     assert run(configured, "reset", "user_7") == "usage reset\n"
 
 

@@ -5,10 +5,14 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit import BackendUnavailable, Limiter, Plan
-from awx_ratelimit.testing import fake_redis
+from awx_ratelimit import BackendUnavailable, Limiter, Plan, Rate
+from awx_ratelimit.testing import ManualClock, fake_redis
 
 PLAN = Plan.of("p", per_minute=10)
+PLANS = {
+    "month": Plan("p", (Rate("month", 100, period="month"),)),
+    "minutes": Plan("p", (Rate("minutes", 100, 120_000, refill="calendar"),)),
+}
 
 
 NOT_RESET = (
@@ -41,3 +45,15 @@ def test_new_scopes_between_the_tries(
 
     assert found == outcome
     assert [limiter.peek("s", PLAN, scope=scope).usages[0].remaining for scope in (None, "new_1")] == left
+
+
+@pytest.mark.parametrize(("after_ms", "found"), [(-1, True), (300_000, False)])
+@pytest.mark.parametrize("period", list(PLANS))
+def test_the_end_of_a_calendar_period(period: str, after_ms: int, found: bool) -> None:
+    """A debt of a calendar rate counts in its period, and not once the server would keep it no longer."""
+    clock = ManualClock()
+    limiter = Limiter(fake_redis(clock=clock))
+    full_in_ms = limiter.acquire("s", PLANS[period], 4).usages[0].reset_after_ms
+    clock.advance(full_in_ms + after_ms)
+
+    assert limiter.reset("s") is found

@@ -93,3 +93,16 @@ def test_formulas(run: Run, database: str, service: KeyService) -> None:
     service.create("acme", "=1+1")
 
     assert rows(run("keys", "list", "--account", "acme", "--database", database, "--csv").out)[0]["name"] == "'=1+1"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [*LISTS.values(), ("usage", "key_1"), ("usage", "account", "acme"), ("usage", "history", "--account", "acme")],
+)
+def test_two_formats(run: Run, service: KeyService, database: str, words: tuple[str, ...]) -> None:
+    """CSV and JSON together are an error, in either order: no command chooses one."""
+    for formats in (("--csv", "--json"), ("--json", "--csv")):
+        ran = run(*words, "--database", database, *formats)
+
+        assert (ran.status, ran.out) == (2, "")
+        assert "expected one of --csv and --json, got both" in ran.err

@@ -8,8 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")]
+
+def _only_format(context: typer.Context, value: bool) -> bool:
+    # The option that comes second finds the first one.
+    if value and (context.params.get("csv") or context.params.get("json")):
+        raise typer.BadParameter("expected one of --csv and --json, got both", param_hint="--csv")
+    return value
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_only_format)]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.", callback=_only_format)]
 #: The plans whose limits a command shows or audits.
 AppPlans = Annotated[
     str | None,

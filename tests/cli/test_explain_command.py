@@ -282,7 +282,7 @@ app.add_middleware(RateLimitMiddleware, keys={{"awx_example_key": "golden"}})
     ("at_import", "attribute", "what"),
     [
         ("raise RuntimeError('DATABASE_URL is not set')", "app",
-         r"'{name}' cannot be imported: RuntimeError: DATABASE_URL is not set \({file}:8\); run the command as"),
+         r"'{name}' cannot be imported: RuntimeError: DATABASE_URL is not set \({file}:8\); run the command the way"),
         ("sys.exit('SECRET is not set')", "app",
          r"'{name}' cannot be imported: SystemExit: SECRET is not set \({file}:8\)"),
         ("Plan.of('p', per_minute=0)", "app", r"'{name}' cannot be imported: InvalidLimit: .* \({file}:8\)"),

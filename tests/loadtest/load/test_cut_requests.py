@@ -22,23 +22,26 @@ def context_of(url: str, path: str) -> LoadContext:
 
 
 @pytest.mark.parametrize(
-    ("path", "held", "polls", "expected"),
+    ("path", "held", "at_once", "expected"),
     [
-        ("/dripping-body", "streams", 2, Outcome.ADMITTED),
-        ("/dripping-body", "streams", 0, Outcome.ADMITTED),
-        ("/refusal-slowly", "streams", 0, Outcome.UNFINISHED),
-        ("/feed-greets", "websockets", 2, Outcome.ADMITTED),
+        ("/dripping-body", "streams", False, Outcome.ADMITTED),
+        ("/dripping-body", "streams", True, Outcome.ADMITTED),
+        ("/refusal-slowly", "streams", True, Outcome.UNFINISHED),
+        ("/feed-greets", "websockets", False, Outcome.ADMITTED),
         # A refusal may follow the handshake.
-        ("/feed-greets", "websockets", 0, Outcome.UNFINISHED),
+        ("/feed-greets", "websockets", True, Outcome.UNFINISHED),
     ],
 )
-def test_killed_while_open(path: str, held: str, polls: int, expected: Outcome) -> None:
-    """A request that is open when its user is killed is known, before and after, as one whose client hung up."""
+def test_killed_while_open(path: str, held: str, at_once: bool, expected: Outcome) -> None:
+    """A request that is open when its user is killed is known, before and after, as one whose client hung up.
+
+    It is killed `at_once` after its response has begun, or when the client has seen that it stays open.
+    """
     snapshots: list[dict[str, Any]] = []
 
     def until() -> bool:
         snapshots.append(context.take_rows())
-        if len(snapshots) > polls:
+        if at_once or Observation.from_row(snapshots[-1]["in_flight"][0]).held:
             raise GreenletExit
         return False
 
@@ -56,7 +59,7 @@ def test_killed_while_open(path: str, held: str, polls: int, expected: Outcome) 
     assert before.outcome == one.outcome == expected
     assert one.sent_us == before.sent_us <= before.ended_us <= one.ended_us <= after["known_until_us"]
     assert one.hung_up
-    assert one.held == (expected is Outcome.ADMITTED and polls > 0)
+    assert one.held == (not at_once)
 
 
 def test_killed_before_the_response(monkeypatch: pytest.MonkeyPatch) -> None:

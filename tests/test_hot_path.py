@@ -1,11 +1,10 @@
 """The hot path must not become slower by a multiple of its control. The margins are wide."""
 
-import timeit
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.processor_time import least_cpu_s
 
 from awx_ratelimit import Budget, Limiter, MemoryBackend, Plan
 from awx_ratelimit.backends.host import HostBackend
@@ -34,7 +33,7 @@ def test_cost_of_a_decision() -> None:
     ours = lambda: limiter.release(limiter.acquire("key", PLAN))  # noqa: E731  # timeit wants a function
     control = lambda: empty.release(empty.acquire("key"))  # noqa: E731
 
-    ours_s, control_s = _fastest(ours, control)
+    ours_s, control_s = least_cpu_s(ours, control, number=300, rounds=100)
     assert ours_s < 20 * control_s
 
 
@@ -45,7 +44,7 @@ def test_cost_of_three_budgets() -> None:
     one = lambda: limiter.release(limiter.acquire("key", PLAN))  # noqa: E731  # timeit wants a function
     three = lambda: limiter.release(limiter.acquire("key", PLAN, also=also))  # noqa: E731
 
-    three_s, one_s = _fastest(three, one)
+    three_s, one_s = least_cpu_s(three, one, number=300, rounds=100)
     assert three_s < 3.2 * one_s
 
 
@@ -63,7 +62,7 @@ def test_cost_beside_open_claims(kind: str, tmp_path: Path) -> None:
     declared_few, declared_many = (partial(acquired_and_released, limiter, service, True) for limiter in (few, many))
     oldest = iter([many.acquire("key", PLAN, also=service, settle=True) for _ in range(30 * 10)])
 
-    plain_few_s, plain_many_s, declared_few_s, declared_many_s, settled_s = _fastest(
+    plain_few_s, plain_many_s, declared_few_s, declared_many_s, settled_s = least_cpu_s(
         plain_few, plain_many, declared_few, declared_many, lambda: many.settle(next(oldest), 0), number=10, rounds=30
     )
     assert plain_many_s < 2 * plain_few_s
@@ -73,9 +72,3 @@ def test_cost_beside_open_claims(kind: str, tmp_path: Path) -> None:
 
 def acquired_and_released(limiter: Limiter, also: list[Budget], settle: bool = False) -> None:
     limiter.release(limiter.acquire("key", PLAN, also=also, settle=settle))
-
-
-def _fastest(*timed: Callable[[], object], number: int = 300, rounds: int = 100) -> tuple[float, ...]:
-    """The best time of each, measured in turn, so that a slow moment of the machine affects all of them."""
-    measured = [[timeit.timeit(one, number=number) for one in timed] for _ in range(rounds)]
-    return tuple(map(min, zip(*measured, strict=True)))

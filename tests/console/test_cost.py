@@ -17,6 +17,7 @@ from tests.console.conftest import Client, Send
 from tests.keys.store_probes import statements
 from tests.machine import eventually
 from tests.processes import free_port, guarded, stop
+from tests.processor_time import least_cpu_s
 
 from awx_ratelimit import Request
 from awx_ratelimit.http.message import FullRequest
@@ -78,8 +79,7 @@ def test_statements_per_page(accounts: tuple[Site, str, str], path: str) -> None
 def test_page_of_a_thousand_keys(accounts: tuple[Site, str, str], path: str) -> None:
     """A page takes at most 100 ms or, on a busy machine, four times as long as reading its thousand keys."""
     site, _, many = accounts
-    page_s = min_cpu_s(lambda: get(site, many, path))
-    control_s = min_cpu_s(lambda: site.service.all(many))
+    page_s, control_s = least_cpu_s(lambda: get(site, many, path), lambda: site.service.all(many), number=1, rounds=5)
 
     assert page_s < max(0.1, 4 * control_s + 0.02), (page_s, control_s)
 
@@ -124,16 +124,6 @@ def cpu_s(process: subprocess.Popen[bytes]) -> float:
     """The processor time that a process has used, in seconds."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def min_cpu_s(call: Callable[[], object]) -> float:
-    """The shortest CPU time of five calls, in seconds, which excludes other processes."""
-    times = []
-    for _ in range(5):
-        began_s = time.thread_time()
-        call()
-        times.append(time.thread_time() - began_s)
-    return min(times)
 
 
 @contextmanager

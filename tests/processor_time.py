@@ -1,32 +1,28 @@
-"""The processor time of code, next to that of its control.
+"""The processor time of code, relative to that of a control.
 
-A processor changes its speed from one moment to the next. Code and control are measured in turn and many times, and
-the least times are compared, so both have had the same fast moments.
+A processor changes its speed from one moment to the next, by a factor of two on some machines. So code and control
+are measured one right after the other, and the median of the ratios counts.
 """
 
 import time
 import timeit
 from collections.abc import Callable
+from statistics import median
 
-_ROUNDS = 40
-
-
-def least_cpu_s(*timed: Callable[[], object], number: int, rounds: int) -> tuple[float, ...]:
-    """Return the least processor time of each for `number` calls, in seconds."""
-    measured = [[cpu_s(one, number) for one in timed] for _ in range(rounds)]
-    return tuple(map(min, zip(*measured, strict=True)))
+_ROUNDS = 100
 
 
-def cpu_ratio(ours: Callable[[], object], control: Callable[[], object], *, most: float) -> float:
-    """Return the ratio of their least processor times, from no more rounds than show that it is far below `most`."""
-    ours_s = control_s = float("inf")
-    for _ in range(_ROUNDS):
-        ours_s, control_s = min(ours_s, cpu_s(ours)), min(control_s, cpu_s(control))
-        if ours_s < most / 2 * control_s:
-            break
-    return ours_s / control_s
+def cpu_ratio(ours: Callable[[], object], control: Callable[[], object], most: float, *, number: int = 1) -> float:
+    """Return how many times the processor time of `control` `ours` takes.
+
+    A round measures `number` calls of each. There are no more rounds than show that the ratio is far below `most`.
+    """
+    ratios = [cpu_s(ours, number) / cpu_s(control, number)]
+    while len(ratios) < _ROUNDS and median(ratios) > most / 2:
+        ratios.append(cpu_s(ours, number) / cpu_s(control, number))
+    return median(ratios)
 
 
 def cpu_s(timed: Callable[[], object], number: int = 1) -> float:
-    """Return the processor time of `number` calls, in seconds, all threads included."""
+    """Return the processor time of `number` calls in seconds, all threads of this process included."""
     return timeit.timeit(timed, number=number, timer=time.process_time)

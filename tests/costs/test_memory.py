@@ -159,7 +159,7 @@ def test_processor_time(doors: dict[str, Door], odd: str, name: str) -> None:
     door, some = doors[name], list(islice(SHORT[odd](doors[name]), 300))
     cached = some[:1] * len(some)
 
-    assert cpu_ratio(partial(door.send, some), partial(door.send, cached), most=MAX_RATIO) < MAX_RATIO
+    assert cpu_ratio(partial(door.send, some), partial(door.send, cached), MAX_RATIO) < MAX_RATIO
 
 
 def grown_blocks(door: Door, odd: Odd) -> int:

@@ -17,7 +17,6 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.usage import Usage
 from awx_ratelimit.http.subject_usage import (
-    account_usages,
     budget_usages,
     current_usages,
     note_if_unused,
@@ -146,7 +145,7 @@ def account_usage(account: AccountId, options: AccountOptions) -> None:
         _print({"account": account}, [], options)
         return
     with limiter_at(options.backend) as limiter:
-        usages = account_usages(limiter, account, plan.account)
+        usages = budget_usages(limiter, Budget(account, plan.account, ACCOUNT_SCOPE))
     output.say_all(note_if_unused_account(account, usages))
     _print({"account": account}, _with_measures(usages, [plan.account]), options)
 

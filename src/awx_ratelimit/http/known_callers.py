@@ -7,6 +7,7 @@ it is one that `NamesCallers`.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING, Optional
 
@@ -117,14 +118,15 @@ def stored_caller(
     Raises AccountNotFound, and KeyNotFound for the ID of a key that the store or the account does not have. With
     `has_plan`, an ID that the store does not have is a subject of the app.
     """
-    if account is not None:
-        stored_account(keys, account)
-    if is_key_id(subject) and not has_plan and keys.operator.caller_of(subject) is None:
-        raise no_such_key(subject)
-    try:
-        return keys.operator.caller_of(subject, account)
-    except KeyNotFound as error:
-        raise missing_key(keys, subject, account or "") from error
+    whole_account = None if account is None else stored_account(keys, account)
+    found = keys.operator.caller_of(subject)
+    if found is None:
+        if is_key_id(subject) and not has_plan:
+            raise no_such_key(subject)
+        return None if whole_account is None else replace(whole_account, subject=subject)
+    if account not in (None, found.account):
+        raise missing_key(keys, subject, account or "")
+    return found
 
 
 def stored_account(keys: "KeyService", account: str) -> Caller:

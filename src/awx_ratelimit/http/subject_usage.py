@@ -32,11 +32,6 @@ def current_usages(limiter: Limiter, subject: str, plan: Plan, shared: Sequence[
     return limiter.peek(subject, plan, _NO_REQUESTS, also=shared).usages
 
 
-def account_usages(limiter: Limiter, account: str, plan: Plan) -> Sequence[Usage]:
-    """How the limits `plan` stand, which all keys of `account` share. Charges nothing."""
-    return limiter.peek(account, plan, _NO_REQUESTS, scope=ACCOUNT_SCOPE).usages
-
-
 def shared_limits(caller: Caller, plan: Plan) -> list[Budget]:
     """The limits that all keys of the caller's account share; none if it has no account, or `plan` has none."""
     if caller.account is None or plan.account is None:

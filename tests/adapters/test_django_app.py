@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from getpass import getuser
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -288,7 +289,7 @@ def test_subject_like_a_stored_key(stored: tuple[dict[str, Any], KeyService]) ->
 
 
 def test_reset_of_a_rotated_key(stored: tuple[dict[str, Any], KeyService]) -> None:
-    """A rotated key shares the usage of its family, and a key that uses nothing is no error."""
+    """A rotated key shares the usage of its family. The reset is an event, and a key that uses nothing is no error."""
     configured, service = stored
     old = service.create("acme", "n").key.id
     new = service.rotate("acme", old).key.id
@@ -296,6 +297,8 @@ def test_reset_of_a_rotated_key(stored: tuple[dict[str, Any], KeyService]) -> No
         limiter.acquire(old, Plan.of("p", per_minute=60), 30)
 
     assert run(configured, "reset", new) == f"usage of {old} reset, which {new} shares\n"
+    event = service.events("acme").items[0]
+    assert (event.action, event.key_id, event.actor) == ("key.usage_reset", new, f"cli:{getuser()}")
     for name in (old, "acme"):
         assert run(configured, "reset", name) == "nothing was reset, because nothing is counted for the subject now\n"
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,28 @@ def test_rotated_key(run: Run, service: KeyService, database: str, url: str) -> 
     assert [one["used"] for one in before["limits"]] == [1, 1, 0]
     assert ran.err == f"usage of {old.id} reset, which {new.id} shares\n"
     assert [one["used"] for one in after["limits"]] == [0, 0, 0]
+
+
+def test_audit_of_a_reset(run: Run, service: KeyService, database: str, url: str) -> None:
+    """A reset of a key or an account of the store is in its audit trail, unless nothing was counted."""
+    old = service.create("acme", "n").key.id
+    new = service.rotate("acme", old).key.id
+    plan = PlanTable.default().plans[0]
+    with closing(Limiter(open_backend(url))) as limiter:
+        for subject, scope in ((old, None), ("acme", "account"), ("alice", None)):
+            limiter.release(limiter.acquire(subject, plan, scope=scope))
+    before = service.events("acme").total
+
+    for words in ((new,), ("acme", "--scope", "account"), ("acme",), ("alice",)):
+        run("reset", *words, "--backend", url, "--database", database)
+    events = service.events("acme")
+
+    assert events.total == before + 2
+    assert [(one.action, one.key_id, one.details) for one in events.items[:2]] == [
+        ("account.usage_reset", None, {"subject": "acme", "scope": "account"}),
+        ("key.usage_reset", new, {"subject": old, "scope": None}),
+    ]
+    assert {one.actor for one in events.items[:2]} == {f"cli:{getuser()}"}
 
 
 def test_plan_option(capacities: Words, service: KeyService) -> None:

@@ -183,6 +183,13 @@ def test_events(service: KeyService) -> None:
         read(action="account.deleted")
 
 
+def test_invalid_actor_of_a_reset(service: KeyService) -> None:
+    """An actor that the audit trail cannot have is an error: a reset must not seem to be of no account."""
+    with pytest.raises(InvalidKeyRequest, match="actor"):
+        service.operator.record_reset("acme", actor="")
+    assert not service.operator.record_reset("no account", actor="ada")
+
+
 def test_shadow_refusals(service: KeyService, used: Fill) -> None:
     """What limits in shadow would have refused is added up by limit, by account and by key."""
     key = used("acme", 5, minute=2, day=1)

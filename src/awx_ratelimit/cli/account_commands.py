@@ -9,7 +9,6 @@ from awx_ratelimit.cli.account_views import AccountId, temporary_words
 from awx_ratelimit.cli.key_stores import (
     Database,
     Plans,
-    actor_name,
     existing_account,
     note_unchecked_plan,
     open_service,
@@ -18,6 +17,7 @@ from awx_ratelimit.cli.key_stores import (
 from awx_ratelimit.cli.moments import Until
 from awx_ratelimit.cli.options import Json
 from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.http.known_callers import actor_name
 from awx_ratelimit.keys import Account
 from awx_ratelimit.keys.json_fields import account_fields
 

@@ -20,7 +20,6 @@ from awx_ratelimit.errors import AwxRateLimitError, KeyNotFound, KeyRefused
 from awx_ratelimit.http.explain import AnyGate, request_to
 from awx_ratelimit.http.identity.static_keys import subject_of
 from awx_ratelimit.http.known_callers import (
-    is_stored,
     known_account,
     known_caller,
     known_plans,
@@ -123,14 +122,6 @@ def account_of(
     elif gate is not None:
         found = known_account(gate.parts, account)
     return _with(found or Caller(account), account, plan, gate)
-
-
-def is_in_store(database: str | None, name: str) -> bool:
-    """Whether there is a key store `database` that has a key or an account `name`."""
-    if database is None:
-        return False
-    with open_service(database) as service:
-        return is_stored(service, name)
 
 
 def _with(found: Caller, account: str | None, plan: str | None, gate: AnyGate | None) -> Caller:

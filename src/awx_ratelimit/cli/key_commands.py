@@ -18,7 +18,6 @@ from awx_ratelimit.cli.key_stores import (
     KeyAccountId,
     OneAccountId,
     Plans,
-    actor_name,
     existing_account,
     note_unchecked_plan,
     open_service,
@@ -26,7 +25,7 @@ from awx_ratelimit.cli.key_stores import (
 )
 from awx_ratelimit.cli.options import Csv, Json
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest, KeyNotFound
-from awx_ratelimit.http.known_callers import missing_key, no_such_key
+from awx_ratelimit.http.known_callers import actor_name, missing_key, no_such_key
 from awx_ratelimit.keys import Account, ApiKey, CreatedKey
 from awx_ratelimit.keys.format import is_key_id
 from awx_ratelimit.keys.json_fields import account_fields

@@ -1,6 +1,5 @@
 """The key store of a command: the options that name it and what is in it, how it is opened, and what it lacks."""
 
-import getpass
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,13 +122,3 @@ def note_unchecked_plan(plan: object, plans: str | None) -> None:
             f"note: the plan {plan!r} was not checked, because no plan table was given. If your app does not have it, "
             "requests of the account get a 503. To check it, add --plans plans.toml, or set AWX_PLANS"
         )
-
-
-def actor_name(actor: str | None = None) -> str:
-    """The actor for the audit trail: `actor`, or the user of the operating system."""
-    if actor is not None:
-        return actor
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (OSError, KeyError):
-        return "cli"

@@ -5,7 +5,8 @@ use the current user's own file on this host.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -13,13 +14,15 @@ import typer
 from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output
-from awx_ratelimit.cli.callers import StoreOfCallers, Subject, caller_of, is_in_store, named_subject
+from awx_ratelimit.cli.callers import StoreOfCallers, Subject, named_subject
 from awx_ratelimit.cli.installed import installed
+from awx_ratelimit.cli.key_stores import open_service
 from awx_ratelimit.cli.options import Json
 from awx_ratelimit.cli.plan_sources import plan_source
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable, StateDamaged
+from awx_ratelimit.http.known_callers import actor_name, is_stored
 from awx_ratelimit.http.plan_listing import COLUMNS, PlanListing
-from awx_ratelimit.http.subject_usage import nothing_to_reset, usage_reset
+from awx_ratelimit.http.resetting import nothing_to_reset, reset_usage, usage_reset
 from awx_ratelimit.limiter_sync import Limiter
 
 FOUND = 1
@@ -74,17 +77,16 @@ def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None, dat
     With a --database that has the key or the account, the exit status is 0 all the same.
 
     To reset what all keys of an account share, pass the account as the subject, with --scope account. With --database,
-    the subject may be the ID of a key: a rotated key and its successors share their usage.
+    the subject may be the ID of a key: a rotated key and its successors share their usage. The audit trail of the key
+    store then says who reset a key or an account.
     """
     subject = named_subject(subject, database)
-    counted = caller_of(subject, database=database).subject
-    with limiter_at(backend) as limiter:
-        found = limiter.reset(counted, scope=scope)
-    if found:
-        output.say(usage_reset(subject, counted))
-        return 0
-    is_known = is_in_store(database, subject)
-    output.say(nothing_to_reset(counted, scope, is_known=is_known))
+    with nullcontext() if database is None else open_service(database) as keys:
+        with limiter_at(backend) as limiter:
+            done = reset_usage(partial(limiter.reset, scope=scope), subject, scope, keys=keys, actor=actor_name())
+        is_known = done.was_counted or (keys is not None and is_stored(keys, subject))
+    said = usage_reset(subject, done.counted)
+    output.say(said if done.was_counted else nothing_to_reset(done.counted, scope, is_known=is_known))
     return 0 if is_known else FOUND
 
 

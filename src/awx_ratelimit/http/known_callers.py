@@ -4,6 +4,7 @@ A name is a subject or an account. The callers of an identifier of the app's own
 it is one that `NamesCallers`.
 """
 
+import getpass
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
@@ -178,6 +179,16 @@ def key_service_of(parts: GateParts) -> Optional["KeyService"]:
     from awx_ratelimit.keys import KeyService
 
     return KeyService(store)
+
+
+def actor_name(actor: str | None = None) -> str:
+    """The operator at the command line, for the audit trail: `actor`, or the user of the operating system."""
+    if actor is not None:
+        return actor
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (OSError, KeyError):
+        return "cli"
 
 
 def _key_store_of(parts: GateParts) -> Optional["KeyStore"]:

@@ -1,4 +1,4 @@
-"""What the commands of operators show of a subject, and what they say where there is nothing to show or to reset.
+"""What the commands of operators show of a subject, and what they say where there is nothing to show.
 
 ``awx-ratelimit`` and ``manage.py awx_ratelimit`` share it.
 """
@@ -85,33 +85,14 @@ def note_if_unused_account(account: str, usages: Iterable[Usage]) -> Iterator[st
         )
 
 
-def usage_reset(subject: str, counted: str) -> str:
-    """That the usage of `subject` was reset, which is counted under the subject `counted`."""
-    return "usage reset" if counted == subject else f"usage of {counted} reset, which {subject} shares"
-
-
-def nothing_to_reset(subject: str, scope: str | None = None, *, is_known: bool) -> str:
-    """Why a reset of `subject` has changed nothing. `is_known`: there is such a caller, so the name is right."""
-    where = "" if scope is None else f" in the scope {scope!r}"
-    said = f"nothing was reset, because nothing is counted for the subject{where} now"
-    if is_known:
-        return said
-    named = _address_hint(subject)
-    scopes = "" if scope is None else " Without a scope, all its scopes are reset."
-    return (
-        f"{said}. Either it made no requests, everything has refilled, or your app names it otherwise.{named}{scopes} "
-        f"See {page('identify', 'the-name-of-a-subject')}"
-    )
-
-
 def _other_names(subject: str) -> str:
     # No text repeats the subject: it may be a key, which somebody has pasted.
     if subject.startswith(_KEY):
         return ""
-    return _address_hint(subject) or " For an account, write: awx-ratelimit usage account ID."
+    return address_hint(subject) or " For an account, write: awx-ratelimit usage account ID."
 
 
-def _address_hint(subject: str) -> str:
+def address_hint(subject: str) -> str:
     """What to write for the client with an address, if `subject` is one that no client has as its subject."""
     named = subject_of_address(subject)
     return f" For a client without a key, write: {named}." if named not in ("", subject) else ""

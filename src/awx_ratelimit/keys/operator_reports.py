@@ -141,19 +141,19 @@ class OperatorReports:
         `subject` is the id of a key or of an account. Returns False, and writes nothing, for any other.
         """
         caller = self.caller_of(subject)
-        account_id = subject if caller is None or caller.account is None else caller.account
         try:
-            with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
-                if work.account is None:
-                    return False
-                if caller is None:
-                    work.record("account.usage_reset", details={"subject": subject, "scope": scope})
-                else:
-                    work.record("key.usage_reset", subject, {"subject": caller.subject, "scope": scope})
-                return True
+            account_id = validation.account_id(subject if caller is None or caller.account is None else caller.account)
         except InvalidKeyRequest:
             # No account has such an id.
             return False
+        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+            if work.account is None:
+                return False
+            if caller is None:
+                work.record("account.usage_reset", details={"subject": subject, "scope": scope})
+            else:
+                work.record("key.usage_reset", subject, {"subject": caller.subject, "scope": scope})
+            return True
 
     def times(self, from_: datetime | None = None, to: datetime | None = None, by: By = "day") -> Range:
         """Return the whole periods that these arguments mean in the other calls."""

@@ -16,8 +16,9 @@ from awx_ratelimit.errors import ImpossibleRequest, InvalidKeyRequest, InvalidLi
 from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.explain import AnyGate, explain_path
 from awx_ratelimit.http.gate import AsyncGate
-from awx_ratelimit.http.known_callers import no_such_key, stored_caller
+from awx_ratelimit.http.known_callers import no_such_key
 from awx_ratelimit.http.message import FullRequest, Reply
+from awx_ratelimit.http.resetting import reset_usage
 from awx_ratelimit.http.validation import checked_plans
 from awx_ratelimit.keys.json_fields import account_fields, event_fields
 from awx_ratelimit.keys.models import Account
@@ -203,13 +204,13 @@ class OperatorApi:
 
     def _reset(self, request: OperatorRequest) -> Mapping[str, Any]:
         subject, scope = request.reset(self._keys.finder)
-        caller = stored_caller(self._keys, subject)
-        counted = subject if caller is None else caller.subject
-        was_counted = self._limiter.reset(counted, scope)
-        if was_counted and not self._keys.operator.record_reset(subject, scope, actor=request.actor):
+        done = reset_usage(
+            lambda counted: self._limiter.reset(counted, scope), subject, scope, keys=self._keys, actor=request.actor
+        )
+        if done.was_counted and not done.is_recorded:
             where = "in all scopes" if scope is None else f"in the scope {scope}"
-            _log.warning("%s has reset the usage of %r %s", request.actor, counted, where)
-        return {"subject": counted, "scope": scope, "was_counted": was_counted}
+            _log.warning("%s has reset the usage of %r %s", request.actor, done.counted, where)
+        return {"subject": done.counted, "scope": scope, "was_counted": done.was_counted}
 
     def _explain(self, request: OperatorRequest) -> Mapping[str, Any]:
         asked = request.query("method", "path", "key", "address")

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -16,16 +17,15 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.usage import Usage
 from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
-from awx_ratelimit.http.known_callers import key_service_of, known_caller, knows, stored_caller
+from awx_ratelimit.http.known_callers import actor_name, key_service_of, known_caller, knows
 from awx_ratelimit.http.plan_listing import PlanListing
+from awx_ratelimit.http.resetting import nothing_to_reset, reset_usage, usage_reset
 from awx_ratelimit.http.subject_usage import (
     budget_usages,
     current_usages,
     note_if_unused,
-    nothing_to_reset,
     rule_budget,
     shared_limits,
-    usage_reset,
 )
 from awx_ratelimit.keys.validation import refuse_key
 from awx_ratelimit.limiter_sync import Limiter
@@ -80,13 +80,13 @@ class Command(BaseCommand):
 
     def _reset(self, found: Configuration, subject: str, scope: str | None) -> None:
         with found.opened_to_look() as limiter:
-            counted = _counted_subject(found, subject)
-            was_counted = limiter.reset(counted, scope=scope)
-        if was_counted:
-            self._print(usage_reset(subject, counted))
+            keys = key_service_of(found.parts)
+            done = reset_usage(partial(limiter.reset, scope=scope), subject, scope, keys=keys, actor=actor_name())
+        if done.was_counted:
+            self._print(usage_reset(subject, done.counted))
             return
         is_known = knows(found.parts, subject)
-        said = nothing_to_reset(counted, scope, is_known=is_known)
+        said = nothing_to_reset(done.counted, scope, is_known=is_known)
         if not is_known:
             raise CommandError(said)
         self._print(said)
@@ -127,10 +127,3 @@ def _look(
     else:
         budget = rule_budget(found.parts, caller, scope)
     return lambda limiter: budget_usages(limiter, budget)
-
-
-def _counted_subject(found: Configuration, subject: str) -> str:
-    """The subject whose limits `subject` uses: another one for a key that was rotated. It needs no plan."""
-    keys = key_service_of(found.parts)
-    caller = None if keys is None else stored_caller(keys, subject)
-    return subject if caller is None else caller.subject

@@ -25,7 +25,7 @@ _NEEDED = (
 def build(place: Path) -> subprocess.CompletedProcess[str]:
     """Run the command of `make docs` in a copy of the repository."""
     command = [sys.executable, "-m", "tools.docs_site", "build"]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=580)
 
 
 @pytest.fixture(scope="package")

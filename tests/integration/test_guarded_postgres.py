@@ -34,23 +34,26 @@ def used(limiter: Limiter) -> list[int]:
 
 
 def test_an_outage_is_reconciled(server: Postgres, url: str) -> None:
-    """While the server hangs, claims are decided locally within the budget; later it knows what they charged."""
+    """While the server hangs, claims are decided locally within the budget; later it knows what they charged.
+
+    No more slots are needed than a local budget has: if the machine is late, the claims before are local, too.
+    """
     backend = PostgresBackend.from_url(url, timeout_ms=BUDGET_MS)
     limiter = Limiter(GuardedBackend(backend, expected_workers=2, budget_ms=BUDGET_MS))
     other = Limiter(PostgresBackend.from_url(url, timeout_ms=10_000))
     before = [limiter.acquire("s", PLAN) for _ in range(3)]
     with server.hanging(), timed() as watch:
-        during = [limiter.acquire("s", PLAN) for _ in range(4)]
+        during = [limiter.acquire("s", PLAN) for _ in range(2)]
 
     answered = eventually(lambda: limiter.acquire("t", PLAN).plan is PLAN, expected=True)
-    held = eventually(lambda: used(other)[2], 7)
+    held = eventually(lambda: used(other)[2], 5)
 
     # A claim that was sent to a server that hangs may have been charged there as well.
     assert answered is True
-    assert [decision.allowed for decision in (*before, *during)] == [True] * 7
-    assert held == 7
-    assert 7 <= used(other)[0] <= 7 + len(during)
-    assert watch.seconds < watch.limit(4 * BUDGET_MS / 1000 + 0.5)
+    assert [decision.allowed for decision in (*before, *during)] == [True] * 5
+    assert held == 5
+    assert 5 <= used(other)[0] <= 5 + len(during)
+    assert watch.seconds < watch.limit(2 * BUDGET_MS / 1000 + 0.5)
     limiter.close()
     other.close()
 

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import pytest
@@ -59,21 +59,24 @@ def remaining(limiter: Limiter) -> list[int]:
 
 
 def test_an_outage_is_reconciled(server: RedisServer, limiter: Limiter, other: Limiter) -> None:
-    """Local charges are added to those from before, and open slots are entered."""
+    """Local charges are added to those from before, and open slots are entered.
+
+    No more slots are needed than a local budget has: if the machine is late, the claims before are local, too.
+    """
     unanswered: list[Decision] = []
     before = [limiter.acquire("s", PLAN) for _ in range(3)]
     with stopped(server):
-        during = [limiter.acquire("s", PLAN) for _ in range(4)]
+        during = [limiter.acquire("s", PLAN) for _ in range(2)]
     limiter.release(before[0])
     limiter.release(during[0])
 
     _asked_until_redis_answers(limiter, unanswered)
-    slots = _remaining_once_reconciled(limiter, other, 10 - 2 - 3 - 1)
+    slots = _remaining_once_reconciled(limiter, other, 10 - 2 - 1 - 1)
     charged = [100 - remaining(other)[0], 80 - remaining(other)[1]]
     # Claims that were sent to a server that was stopped or late may have been charged there as well.
     unanswered += [decision for decision in (*before, *during) if decision.plan is not PLAN]
-    assert slots == 4, charged
-    assert [8 <= tokens <= 8 + len(unanswered) for tokens in charged] == [True, True], charged
+    assert slots == 6, charged
+    assert [6 <= tokens <= 6 + len(unanswered) for tokens in charged] == [True, True], charged
 
 
 def test_an_entered_lease_is_released(server: RedisServer, limiter: Limiter, other: Limiter) -> None:
@@ -144,12 +147,12 @@ def test_every_budget_is_reconciled(limiter: Limiter, other: Limiter) -> None:
     decisions = [guard._fallback.acquire_joint(claim) for _ in range(4)]
     limiter.settle(decisions[0], {"tokens": 5})
     limiter.release(decisions[0])
-    guard._fallback.reconciliation.run(guard.backend.heal, guard.release)
+    _reconcile(guard)
     held = _left(other)
     limiter.settle(decisions[1], {"tokens": 100})
     for decision in decisions:
         limiter.release(decision)
-    guard._fallback.reconciliation.run(guard.backend.heal, guard.release)
+    _reconcile(guard)
 
     assert {decision.allowed for decision in decisions} == {True}
     assert held == [7, 900 - 95, 5]
@@ -157,6 +160,18 @@ def test_every_budget_is_reconciled(limiter: Limiter, other: Limiter) -> None:
     assert 96 <= remaining(other)[0] <= 97
     other.reset("acme")
     assert _left(other) == [10, 900, 8]
+
+
+def _reconcile(guard: Any) -> None:
+    """Reconcile, again if a busy machine is late."""
+
+    def is_done() -> bool:
+        with suppress(BackendUnavailable):
+            guard._fallback.reconciliation.run(guard.backend.heal, guard.release)
+            return True
+        return False
+
+    assert eventually(is_done, expected=True) is True
 
 
 def test_claims_of_an_account_in_an_outage(server: RedisServer, limiter: Limiter, other: Limiter) -> None:

@@ -36,7 +36,7 @@ from awx_ratelimit.adapters.wsgi import WsgiApp
 from awx_ratelimit.console import Console, Operator, OperatorConsole, Owner
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.keys import ApiKey, KeyService, KeyStore
+from awx_ratelimit.keys import ApiKey, KeyFormat, KeyService, KeyStore
 from awx_ratelimit.keys.storage.store import LastUse
 from awx_ratelimit.keys.storage.usage import add
 from awx_ratelimit.observability.subject_counts import HourUsage
@@ -86,10 +86,10 @@ def operator(request: Request) -> Operator | None:
 class Site:
     """The store, the limiter and the clock behind the pages."""
 
-    def __init__(self, store: KeyStore, *, creations: int = 1_000) -> None:
+    def __init__(self, store: KeyStore, *, creations: int = 1_000, keys: KeyFormat | None = None) -> None:
         self.clock = ManualClock(time.time_ns() // 1_000_000)
         self.store = store
-        self.service = KeyService(store, clock=self.clock)
+        self.service = KeyService(store, keys=keys, clock=self.clock)
         self.limiter = Limiter(MemoryBackend(clock=self.clock))
         self.console = Console(
             self.service,

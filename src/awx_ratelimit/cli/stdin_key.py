@@ -14,7 +14,10 @@ STDIN: Final = "-"
 
 
 def refuse_key_argument(text: str, option: str) -> None:
-    """Raise InvalidKeyRequest, which names `option`, if `text` contains a key."""
+    """Raise InvalidKeyRequest, which names `option`, if `text` contains a key with the default prefix.
+
+    A command line does not say which other prefix the app has.
+    """
     refuse_key(text, option, remedy=f"write {STDIN!r}, and give the key on standard input")
 
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from awx_ratelimit.console import view_models
 from awx_ratelimit.console.csrf import CsrfProtection
-from awx_ratelimit.console.forms import Forms, invalid_form, whole_number
+from awx_ratelimit.console.forms import Forms, whole_number
 from awx_ratelimit.console.page_context import PageContext
 from awx_ratelimit.console.page_handlers import PageHandlers
 from awx_ratelimit.console.page_request import Page, PageRequest, PageResponse, SeeOther
@@ -25,7 +25,7 @@ class FormHandlers:
 
     def __init__(self, context: PageContext, csrf: CsrfProtection, pages: PageHandlers) -> None:
         self._context = context
-        self._forms = Forms(csrf)
+        self._forms = Forms(csrf, context.keys.finder)
         self._pages = pages
         self.handlers: Mapping[Action, Callable[[PageRequest], PageResponse]] = {
             "create": self._create,
@@ -38,7 +38,7 @@ class FormHandlers:
         key_id, fields = self._forms.checked(request, "create", "name", "expires_in_days")
         days = fields["expires_in_days"]
         try:
-            readable_text(fields["name"])
+            readable_text(fields["name"], finder=self._context.keys.finder)
             options = {"expires_in_days": whole_number(days, "expires_in_days")} if days else {}
             return self._issue(
                 request,
@@ -46,7 +46,7 @@ class FormHandlers:
                 lambda: self._context.issuer.create(request.owner, name=fields["name"], key_id=key_id, **options),
             )
         except InvalidKeyRequest as error:
-            return Page("new.html", invalid_form(error, fields), HTTPStatus.BAD_REQUEST)
+            return Page("new.html", self._forms.invalid(error, fields), HTTPStatus.BAD_REQUEST)
 
     def _rotate(self, request: PageRequest) -> PageResponse:
         new_id, fields = self._forms.checked(request, "rotate", "grace_period_seconds")
@@ -60,7 +60,7 @@ class FormHandlers:
                 ),
             )
         except InvalidKeyRequest as error:
-            form = invalid_form(error, fields)
+            form = self._forms.invalid(error, fields)
             return self._pages.form_page(request, form, HTTPStatus.BAD_REQUEST, template="rotate.html")
 
     def _issue(self, request: PageRequest, key_id: str, issue: Callable[[], IssuedKey]) -> Page:
@@ -88,7 +88,7 @@ class FormHandlers:
         try:
             self._context.keys.rename(account_id, request.key_id, fields["name"], actor=actor)
         except InvalidKeyRequest as error:
-            return self._pages.key_page(request, invalid_form(error, fields), HTTPStatus.BAD_REQUEST)
+            return self._pages.key_page(request, self._forms.invalid(error, fields), HTTPStatus.BAD_REQUEST)
         return SeeOther(f"/keys/{request.key_id}?note=renamed")
 
     def _delete(self, request: PageRequest) -> PageResponse:
@@ -97,7 +97,7 @@ class FormHandlers:
         key = self._context.keys.get(account_id, request.key_id)
         if not _is_name_of(key, fields["name"]):
             error = InvalidKeyRequest("not the name of this key", remedy="type the name shown above", field="name")
-            form = invalid_form(error, fields)
+            form = self._forms.invalid(error, fields)
             return self._pages.form_page(request, form, HTTPStatus.BAD_REQUEST, template="delete.html")
         self._context.keys.revoke(account_id, request.key_id, actor=actor)
         return SeeOther("/?note=deleted")

@@ -12,7 +12,7 @@ from awx_ratelimit.console.csrf import CsrfProtection
 from awx_ratelimit.console.page_request import ConsoleRequest
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.http.header_values import only_value
-from awx_ratelimit.keys.scanner import FINDER
+from awx_ratelimit.keys.scanner import KeyFinder
 
 EMPTY_FORM: Final[Mapping[str, Any]] = {"error": None, "values": {}}
 _TOKEN_FIELD: Final = "form"  # noqa: S105  # the name of a field
@@ -23,10 +23,11 @@ _is_form = re.compile(rb"application/x-www-form-urlencoded[ \t]*(;.*)?", re.IGNO
 
 
 class Forms:
-    """Reads forms, and checks that they come from the console's own pages."""
+    """Reads forms, and checks that they come from the console's own pages. `finder` finds keys in wrong fields."""
 
-    def __init__(self, csrf: CsrfProtection) -> None:
+    def __init__(self, csrf: CsrfProtection, finder: KeyFinder) -> None:
         self._csrf = csrf
+        self._finder = finder
 
     def checked(self, request: ConsoleRequest, action: str, *names: str) -> tuple[str, Mapping[str, str]]:
         """The id of the key that the form creates, if any, and the fields `names`; a missing one is empty.
@@ -36,6 +37,21 @@ class Forms:
         fields = _parsed(request, names)
         return self._csrf.check(request, action, fields[_TOKEN_FIELD]), fields
 
+    def invalid(
+        self, error: InvalidKeyRequest, fields: Mapping[str, str], *, max_characters: int = _MAX_SHOWN_CHARACTERS
+    ) -> dict[str, Any]:
+        """The form with its error, for another try. Raises `error` again if it concerns none of the fields.
+
+        Longer values than `max_characters`, and what may be a key, are not shown again.
+        """
+        if error.field not in fields:
+            raise error
+        values = {name: self._shown_again(text, max_characters) for name, text in fields.items()}
+        return {**EMPTY_FORM, "error": error, "values": values}
+
+    def _shown_again(self, text: str, max_characters: int) -> str:
+        return "" if len(text) > max_characters or self._finder.may_contain_key(text) else text
+
 
 def whole_number(text: str, field: str) -> int:
     """The number in a field. Raises InvalidKeyRequest."""
@@ -43,19 +59,6 @@ def whole_number(text: str, field: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise InvalidKeyRequest("not a whole number", remedy="enter a whole number", field=field)
     return int(text)
-
-
-def invalid_form(
-    error: InvalidKeyRequest, fields: Mapping[str, str], *, max_characters: int = _MAX_SHOWN_CHARACTERS
-) -> dict[str, Any]:
-    """The form with its error, for another try. Raises `error` again if it concerns none of the fields.
-
-    Longer values than `max_characters` are not shown again.
-    """
-    if error.field not in fields:
-        raise error
-    values = {name: _shown_again(text, max_characters) for name, text in fields.items()}
-    return {**EMPTY_FORM, "error": error, "values": values}
 
 
 def _parsed(request: ConsoleRequest, names: tuple[str, ...]) -> Mapping[str, str]:
@@ -73,8 +76,3 @@ def _parsed(request: ConsoleRequest, names: tuple[str, ...]) -> Mapping[str, str
     if len(fields) != len(pairs) or not fields.keys() <= {_TOKEN_FIELD, *names}:
         raise InvalidKeyRequest("the form has repeated or unknown fields", remedy=remedy)
     return {name: fields.get(name, "") for name in (_TOKEN_FIELD, *names)}
-
-
-def _shown_again(text: str, max_characters: int) -> str:
-    """The submitted text; empty if it is long, or may be a key that was pasted into the wrong field."""
-    return "" if len(text) > max_characters or FINDER.may_contain_key(text) else text

@@ -20,7 +20,8 @@ from awx_ratelimit.http.explaining import GateParts
 from awx_ratelimit.http.identity.client_address import ClientAddress
 from awx_ratelimit.http.identity.static_keys import StaticKeys
 from awx_ratelimit.http.identity.stored_keys import StoredKeys
-from awx_ratelimit.keys.format import is_key_id
+from awx_ratelimit.keys.format import PREFIX, KeyFormat, is_key_id
+from awx_ratelimit.keys.validation import refuse_key
 from awx_ratelimit.runtime.clock import rfc3339
 
 if TYPE_CHECKING:
@@ -116,9 +117,11 @@ def stored_caller(
 ) -> Caller | None:
     """The caller `subject`, of `account` if one is given; None for a subject that is no key, without an account.
 
-    Raises AccountNotFound, and KeyNotFound for the ID of a key that the store or the account does not have. With
+    Raises InvalidKeyRequest for the text of a key, AccountNotFound, and KeyNotFound for the ID of a key that the store
+    or the account does not have. With
     `has_plan`, an ID that the store does not have is a subject of the app.
     """
+    refuse_key(subject, "subject", keys.finder, remedy="write the subject of its caller")
     whole_account = None if account is None else stored_account(keys, account)
     found = keys.operator.caller_of(subject)
     if found is None:
@@ -172,13 +175,16 @@ def known_plans(parts: GateParts) -> Mapping[str, Plan]:
 
 
 def key_service_of(parts: GateParts) -> Optional["KeyService"]:
-    """A service of the key store that StoredKeys looks keys up in; None for any other identifier."""
+    """A service of the key store that StoredKeys looks keys up in; None for any other identifier.
+
+    It has no pepper, so it finds no key by its text.
+    """
     store = _key_store_of(parts)
     if store is None:
         return None
     from awx_ratelimit.keys import KeyService
 
-    return KeyService(store)
+    return KeyService(store, keys=KeyFormat(getattr(parts.identify.verifier, "prefix", PREFIX)))
 
 
 def actor_name(actor: str | None = None) -> str:

@@ -4,7 +4,8 @@ The plan belongs to the account. A change reaches all its keys, in every process
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import EllipsisType
 from typing import Any, Final
@@ -23,8 +24,9 @@ from awx_ratelimit.errors import (
 from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.format import is_key_id
 from awx_ratelimit.keys.models import Account, Page, TemporaryOverride, utc_datetime
+from awx_ratelimit.keys.scanner import KeyFinder
 from awx_ratelimit.keys.storage import queries
-from awx_ratelimit.keys.storage.store import KeyStore
+from awx_ratelimit.keys.storage.store import Change, KeyStore
 from awx_ratelimit.keys.storage.unit_of_work import UnitOfWork
 from awx_ratelimit.keys.verification.cache import KnownKey
 from awx_ratelimit.runtime.clock import Clock, rfc3339
@@ -35,6 +37,7 @@ _ACTIONS: Final = {"plan": "account.plan_set", "overrides": "account.overrides_s
 CheckPlan = Callable[[str | None, Mapping[str, Any] | None], object]
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Accounts:
     """The accounts of a KeyService, as its attribute `accounts`.
 
@@ -43,22 +46,23 @@ class Accounts:
     argument, AccountNotFound for an unknown id, and KeyStoreUnavailable.
     """
 
-    def __init__(
-        self, store: KeyStore, clock: Clock, check_plan: CheckPlan | None, expected: Account | None = None
-    ) -> None:
-        self._store, self._clock = store, clock
-        self._check_plan, self._expected = check_plan, expected
+    _store: KeyStore
+    _clock: Clock
+    _change: Change
+    _finder: KeyFinder
+    _check_plan: CheckPlan | None
+    _expected: Account | None = None
 
     def checked_by(self, check_plan: CheckPlan) -> "Accounts":
         """Return these accounts with `check_plan`, unless they have one. See KeyService."""
-        return self if self._check_plan is not None else Accounts(self._store, self._clock, check_plan)
+        return self if self._check_plan is not None else replace(self, _check_plan=check_plan)
 
     def if_unchanged(self, account: Account) -> "Accounts":
         """Return these accounts for changes to `account` as it was read.
 
         If it has changed since, they change nothing and raise AccountChanged.
         """
-        return Accounts(self._store, self._clock, self._check_plan, account)
+        return replace(self, _expected=account)
 
     def create(
         self,
@@ -70,9 +74,11 @@ class Accounts:
         actor: str | None = None,
     ) -> Account:
         """Create an active account that may have `max_keys` keys at once. Raises AccountExists."""
-        plan, overrides = self._checked(validation.optional_name(plan, "plan"), validation.overrides(overrides), "plan")
+        plan = validation.optional_name(plan, "plan", self._finder)
+        overrides = validation.overrides(overrides, self._finder)
+        self._check(plan, overrides, "plan")
         max_keys = validation.integer(max_keys, "max_keys", 0, _MAX_MAX_KEYS)
-        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+        with self._change(account_id, actor) as work:
             if work.account is not None or not work.add_account(plan, overrides, max_keys):
                 raise AccountExists("the account already exists", remedy="use another id", field="account_id")
             work.record("account.created", details={"plan": plan, "overrides": overrides, "max_keys": max_keys})
@@ -80,9 +86,8 @@ class Accounts:
 
     def ensure(self, account_id: str, *, plan: str | None = None, actor: str | None = None) -> Account:
         """Return the account, unchanged if it exists. If not, create it with `plan`."""
-        found = self._store.query(queries.account, validation.account_id(account_id), self._clock.now_ms())
-        if found is not None:
-            return found
+        with suppress(AccountNotFound):
+            return self.get(account_id)
         try:
             return self.create(account_id, plan=plan, actor=actor)
         except AccountExists:
@@ -91,7 +96,8 @@ class Accounts:
 
     def get(self, account_id: str) -> Account:
         """Return the account."""
-        account = self._store.query(queries.account, validation.account_id(account_id), self._clock.now_ms())
+        account_id = validation.account_id(account_id, self._finder)
+        account = self._store.query(queries.account, account_id, self._clock.now_ms())
         if account is None:
             raise account_not_found()
         return account
@@ -112,9 +118,9 @@ class Accounts:
         """Change what is given, in one step. See `set_plan`, `set_overrides` and `set_max_keys`."""
         new: dict[str, Any] = {}
         if plan is not ...:
-            new["plan"] = validation.optional_name(plan, "plan")
+            new["plan"] = validation.optional_name(plan, "plan", self._finder)
         if overrides is not ...:
-            new["overrides"] = validation.overrides(overrides)
+            new["overrides"] = validation.overrides(overrides, self._finder)
         if max_keys is not ...:
             new["max_keys"] = validation.integer(max_keys, "max_keys", 0, _MAX_MAX_KEYS)
         return self._set(account_id, actor, **new)
@@ -125,7 +131,7 @@ class Accounts:
         `account_id` None: of any account. This is for operators: no customer may choose it. Raises KeyNotFound, and
         KeyRefused with the code of the response if the key was revoked or has expired, or its account is suspended.
         """
-        account_id = None if account_id is None else validation.account_id(account_id)
+        account_id = None if account_id is None else validation.account_id(account_id, self._finder)
         record = self._store.query(queries.key_record_of, key_id, account_id) if is_key_id(key_id) else None
         if record is None:
             raise KeyNotFound("there is no such key", remedy="list the account's keys")
@@ -153,16 +159,16 @@ class Accounts:
         ``{"times": 2}`` doubles all limits. In every process they end at `until` by its clock, without a further call.
         They replace earlier temporary limits.
         """
-        valid = validation.overrides(overrides)
+        valid = validation.overrides(overrides, self._finder)
         if valid is None:
             raise InvalidKeyRequest("has no limit", remedy="write one, such as {'times': 2}", field="overrides")
-        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+        with self._change(account_id, actor) as work:
             temporary = TemporaryOverride(valid, utc_datetime(validation.later_time_ms(until, "until", work.now_ms)))
             return self._set_temporary(work, temporary, "account.override_set")
 
     def end_override(self, account_id: str, *, actor: str | None = None) -> Account:
         """End the temporary limits now, if there are any."""
-        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+        with self._change(account_id, actor) as work:
             return self._set_temporary(work, None, "account.override_ended")
 
     def set_max_keys(self, account_id: str, max_keys: int, *, actor: str | None = None) -> Account:
@@ -179,7 +185,7 @@ class Accounts:
 
     def _set(self, account_id: str, actor: str | None, **new: Any) -> Account:
         """Write columns, their audit rows and the change row. Of values that stay the same, write nothing."""
-        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+        with self._change(account_id, actor) as work:
             account = self._existing(work)
             changed = {name: value for name, value in new.items() if value != getattr(account, name)}
             if "plan" in new or "overrides" in new:  # also if they stay the same: the table may have lost the plan
@@ -187,10 +193,8 @@ class Accounts:
             if not changed:
                 return account
             for name, after in changed.items():
-                action = (
-                    f"account.{'activated' if after == 'active' else after}" if name == "status" else _ACTIONS[name]
-                )
-                work.record(action, details={"before": getattr(account, name), "after": after})
+                of_status = f"account.{'activated' if after == 'active' else after}"
+                work.record(_ACTIONS.get(name, of_status), details={"before": getattr(account, name), "after": after})
             work.change_account(**changed)
             work.announce_change()
             return work.current_account()
@@ -218,15 +222,13 @@ class Accounts:
 
     def _check_limits(self, account: Account, field: str) -> None:
         """Refuse what is no plan now, or will be none when the temporary limits end."""
-        self._checked(account.plan, account.overrides, field)
+        self._check(account.plan, account.overrides, field)
         if account.temporary is not None:
-            self._checked(account.plan, account.temporary.overrides, field)
-            self._checked(account.plan, account.current_overrides, field)
+            self._check(account.plan, account.temporary.overrides, field)
+            self._check(account.plan, account.current_overrides, field)
 
-    def _checked(
-        self, plan: str | None, overrides: Mapping[str, Any] | None, field: str
-    ) -> tuple[str | None, Mapping[str, Any] | None]:
-        """Return both if together they make a plan. Otherwise every request of the account would be refused."""
+    def _check(self, plan: str | None, overrides: Mapping[str, Any] | None, field: str) -> None:
+        """Refuse what together makes no plan: every request of the account would be refused."""
         try:
             if self._check_plan is not None:
                 self._check_plan(plan, overrides)
@@ -236,7 +238,6 @@ class Accounts:
             if self._check_plan is not None:
                 raise validation.refused_by_table(error.reason, field) from error
             raise InvalidKeyRequest("not a valid override", remedy=error.reason, field="overrides") from error
-        return plan, overrides
 
 
 def _details(temporary: TemporaryOverride | None) -> Mapping[str, Any] | None:

@@ -13,6 +13,7 @@ from awx_ratelimit.keys.accounts import account_not_found
 from awx_ratelimit.keys.format import KeyFormat, is_key_id
 from awx_ratelimit.keys.key_tracing import KeyTracing
 from awx_ratelimit.keys.models import ACTIONS, AccountStatus, Event, Page
+from awx_ratelimit.keys.scanner import KeyFinder
 from awx_ratelimit.keys.storage import operator_queries as queries
 from awx_ratelimit.keys.storage import queries as queries_of_keys
 from awx_ratelimit.keys.storage.operator_queries import AccountFilter, AccountShadows, AccountUsage
@@ -48,11 +49,12 @@ class OperatorReports:
     Every call raises InvalidKeyRequest for an invalid argument, and KeyStoreUnavailable.
     """
 
-    def __init__(self, store: KeyStore, clock: Clock, keys: KeyFormat) -> None:
+    def __init__(self, store: KeyStore, clock: Clock, keys: KeyFormat, finder: KeyFinder) -> None:
         self._store = store
         self._clock = clock
+        self._finder = finder
         #: Finds the owner of a key that a log shows.
-        self.keys = KeyTracing(store, clock, keys)
+        self.keys = KeyTracing(store, clock, keys, finder)
 
     def accounts(
         self,
@@ -73,8 +75,8 @@ class OperatorReports:
         list only accounts with requests in the time, most first.
         """
         asked = AccountFilter(
-            None if prefix is None else validation.account_id(prefix, field="prefix"),
-            validation.optional_name(plan, "plan"),
+            None if prefix is None else validation.account_id(prefix, self._finder, field="prefix"),
+            validation.optional_name(plan, "plan", self._finder),
             None if status is None else _one_of(status, "status", STATUSES),
         )
         _one_of(order, "order", ORDERS)
@@ -99,7 +101,7 @@ class OperatorReports:
         """
         return self._store.query(
             queries.events,
-            None if account_id is None else validation.account_id(account_id),
+            None if account_id is None else validation.account_id(account_id, self._finder),
             None if action is None else _one_of(action, "action", ACTIONS),
             None if before is None else validation.integer(before, "before", 1, _MAX_NUMBER),
             *validation.page(page_num, page_size),
@@ -130,7 +132,7 @@ class OperatorReports:
             return Caller(record.family_id, record.plan, record.account_id, overrides)
         if account_id is None:
             return None
-        account = self._store.query(queries_of_keys.account, validation.account_id(account_id), now_ms)
+        account = self._store.query(queries_of_keys.account, validation.account_id(account_id, self._finder), now_ms)
         if account is None:
             raise account_not_found()
         return Caller(subject, account.plan, account.id, account.current_overrides)
@@ -142,11 +144,12 @@ class OperatorReports:
         """
         caller = self.caller_of(subject)
         try:
-            account_id = validation.account_id(subject if caller is None or caller.account is None else caller.account)
+            owner = subject if caller is None or caller.account is None else caller.account
+            account_id = validation.account_id(owner, self._finder)
         except InvalidKeyRequest:
             # No account has such an id.
             return False
-        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+        with self._store.changes(self._clock, self._finder)(account_id, actor) as work:
             if work.account is None:
                 return False
             if caller is None:

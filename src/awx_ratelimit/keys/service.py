@@ -42,12 +42,13 @@ class KeyService:
         #: Finds keys of this service in a text, and those with the default prefix.
         self.finder = KeyFinder((PREFIX, self._keys.prefix))
         self._clock = clock or WallClock()
+        self._change = store.changes(self._clock, self.finder)
         #: The owners of the keys.
-        self.accounts = Accounts(store, self._clock, check_plan)
+        self.accounts = Accounts(store, self._clock, self._change, self.finder, check_plan)
         #: What accounts and keys have used, if a `UsageHistory` records it.
         self.usage = UsageReports(store, self._clock)
         #: What only the operator of the service may see: all accounts and all events.
-        self.operator = OperatorReports(store, self._clock, self._keys)
+        self.operator = OperatorReports(store, self._clock, self._keys, self.finder)
 
     def create(
         self,
@@ -67,24 +68,23 @@ class KeyService:
         name = validation.readable_text(name, finder=self.finder)
         life_ms = None
         if expires_in_days is not None:
-            days = validation.integer(expires_in_days, "expires_in_days", 1, validation.MAX_DAYS)
-            life_ms = days * validation.DAY_MS
-        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+            life_ms = validation.DAY_MS * validation.integer(expires_in_days, "expires_in_days", 1, validation.MAX_DAYS)
+        with self._change(account_id, actor) as work:
             _check_unused(work, key_id)
             _check_free_slot(work, _active_account(work))
             return self._add_key(work, name, life_ms, key_id=key_id)
 
     def list(self, account_id: str, *, page_num: int = 1, page_size: int = 20) -> Page[ApiKey]:
         """Return one page of the account's unrevoked keys, newest first. `page_size` is at most 100."""
-        num, size = validation.page(page_num, page_size)
-        return self._store.query(queries.keys, validation.account_id(account_id), num, size, self._clock.now_ms())
+        page, account_id = validation.page(page_num, page_size), validation.account_id(account_id, self.finder)
+        return self._store.query(queries.keys, account_id, *page, self._clock.now_ms())
 
     def all(self, account_id: str) -> tuple[ApiKey, ...]:
         """Return all unrevoked keys of the account, newest first, read at one moment.
 
         Raises InvalidKeyRequest if there are more than 1,000. Use `list` for such accounts.
         """
-        account_id, size = validation.account_id(account_id), validation.MAX_UNPAGED_KEYS
+        account_id, size = validation.account_id(account_id, self.finder), validation.MAX_UNPAGED_KEYS
         page = self._store.query(queries.keys, account_id, 1, size, self._clock.now_ms())
         if page.has_more:
             what = f"the account has more than {size:,} keys"
@@ -93,7 +93,7 @@ class KeyService:
 
     def get(self, account_id: str, key_id: str) -> ApiKey:
         """Return one key of the account. Raises KeyNotFound."""
-        account_id, key_id = validation.account_id(account_id), _checked_key_id(key_id)
+        account_id, key_id = validation.account_id(account_id, self.finder), _checked_key_id(key_id)
         key = self._store.query(queries.key, account_id, key_id, self._clock.now_ms())
         if key is None:
             raise _key_not_found()
@@ -103,7 +103,7 @@ class KeyService:
         """Rename a key and return it. Raises KeyNotFound."""
         name = validation.readable_text(name, finder=self.finder)
         _checked_key_id(key_id)
-        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+        with self._change(account_id, actor) as work:
             key = _existing_key(work, key_id)
             if key.name == name:
                 return key
@@ -131,7 +131,7 @@ class KeyService:
         """
         grace_s = validation.integer(grace_period_seconds, "grace_period_seconds", 0, validation.MAX_GRACE_SECONDS)
         _checked_key_id(key_id)
-        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+        with self._change(account_id, actor) as work:
             _check_unused(work, successor_id)
             old = _existing_key(work, key_id)
             account = _active_account(work)
@@ -150,7 +150,7 @@ class KeyService:
         Raises KeyNotFound, also if the key is already revoked.
         """
         _checked_key_id(key_id)
-        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+        with self._change(account_id, actor) as work:
             key = _existing_key(work, key_id)
             work.change_key(key_id, revoked_at_ms=work.now_ms)
             work.record("key.revoked", key_id, {"name": key.name})
@@ -171,14 +171,14 @@ class KeyService:
 
         `key_id` may be the id of a revoked key.
         """
-        num, size = validation.page(page_num, page_size)
+        page = validation.page(page_num, page_size)
         checked_key_id = None if key_id is None else _checked_key_id(key_id)
-        return self._store.query(queries.events, validation.account_id(account_id), checked_key_id, num, size)
+        return self._store.query(queries.events, validation.account_id(account_id, self.finder), checked_key_id, *page)
 
     def _accepted_before(self, query: queries.KeysBefore, account_id: str, days: int, field: str) -> tuple[ApiKey, ...]:
         age_ms = validation.integer(days, field, 0, validation.MAX_DAYS) * validation.DAY_MS
         now_ms = self._clock.now_ms()
-        return self._store.query(query, validation.account_id(account_id), now_ms - age_ms, now_ms)
+        return self._store.query(query, validation.account_id(account_id, self.finder), now_ms - age_ms, now_ms)
 
     def _add_key(
         self, work: UnitOfWork, name: str, life_ms: int | None, old: ApiKey | None = None, *, key_id: str | None

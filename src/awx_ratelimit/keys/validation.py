@@ -1,6 +1,7 @@
 """Checks of arguments and names. A bad value raises InvalidKeyRequest, which says what is allowed.
 
-No error quotes text that was given: it may be a key in the wrong field.
+No error quotes text that was given: it may be a key in the wrong field. `finder` finds such keys. The default one
+knows only the default prefix; a KeyService and all its parts use the `finder` of that service.
 
 A name must look like what is stored. Control characters, bidirectional marks (Trojan Source, CVE-2021-42574) and
 invisible characters are therefore refused, not removed.
@@ -96,9 +97,9 @@ def page(page_num: object, page_size: object) -> tuple[int, int]:
     )
 
 
-def optional_name(name: object, field: str) -> str | None:
+def optional_name(name: object, field: str, finder: KeyFinder = FINDER) -> str | None:
     """Return the name of a plan or an actor: 1 to 128 visible characters, or None."""
-    return None if name is None else readable_text(name, field=field, max_characters=_MAX_ID_CHARACTERS)
+    return None if name is None else readable_text(name, field=field, max_characters=_MAX_ID_CHARACTERS, finder=finder)
 
 
 def subject(value: object, finder: KeyFinder) -> str:
@@ -110,16 +111,16 @@ def subject(value: object, finder: KeyFinder) -> str:
     return text
 
 
-def account_id(value: object, *, field: str = "account_id") -> str:
+def account_id(value: object, finder: KeyFinder = FINDER, *, field: str = "account_id") -> str:
     """Return `value` if it is 1 to 128 visible ASCII characters."""
     if not isinstance(value, str) or not _is_id(value):
         remedy = f"expected 1 to {_MAX_ID_CHARACTERS} visible ASCII characters"
         raise InvalidKeyRequest("not a valid id", remedy=remedy, field=field)
-    refuse_key(value, field)
+    refuse_key(value, field, finder)
     return value
 
 
-def overrides(mapping: object, *, field: str = "overrides") -> Mapping[str, Any] | None:
+def overrides(mapping: object, finder: KeyFinder = FINDER, *, field: str = "overrides") -> Mapping[str, Any] | None:
     """Return an account's overrides as JSON stores them: a mapping of at most 8 KiB. None and {} mean no overrides."""
     if mapping is None:
         return None
@@ -132,7 +133,7 @@ def overrides(mapping: object, *, field: str = "overrides") -> Mapping[str, Any]
         raise InvalidKeyRequest("cannot be stored as JSON", remedy=remedy, field=field) from error
     if len(text) > _MAX_OVERRIDES_BYTES:
         raise InvalidKeyRequest(f"longer than {_MAX_OVERRIDES_BYTES} bytes", remedy=remedy, field=field)
-    refuse_key(text, field)
+    refuse_key(text, field, finder)
     stored: dict[str, Any] = json.loads(text)
     return stored or None
 
@@ -181,7 +182,7 @@ def refuse_key(
     *,
     remedy: str = "remove it, and rotate that key: it is no longer secret",
 ) -> None:
-    """Raise InvalidKeyRequest if `text` contains a key."""
+    """Raise InvalidKeyRequest if `text` contains a key that `finder` finds: by default, one with the default prefix."""
     # Also a key that is cut short or mistyped: it is still most of a secret.
     if finder.may_contain_key(text):
         raise InvalidKeyRequest("contains an API key", remedy=remedy, field=field)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 from tests.browser.site import PLANS, Site
-from tests.console.operator.conftest import OPERATOR, OperatorClient
+from tests.console.operator.conftest import OPERATOR, OperatorClient, sending
 
-from awx_ratelimit.keys import KeyVerifier
+from awx_ratelimit.keys import KeyFormat, KeyStore, KeyVerifier
 
 SUNDAY = datetime(2026, 11, 29, 12, tzinfo=UTC)
 NO_TIME = "Not a date and time; enter one such as 2026-12-01T00:00."
@@ -232,6 +232,24 @@ class TestMistakes:
             response = client.submit(path, **{field: secret})
             assert response.status == 400
             assert secret not in response.text
+
+    def test_pasted_key_with_another_prefix(self, shared_store: KeyStore) -> None:
+        """A key with a prefix of the app's own is not shown again either, by any form."""
+        site = Site(shared_store, keys=KeyFormat("acme_"))
+        client = OperatorClient(sending(site.operator_console), site.account())
+        secret = site.service.create(client.account, "n").secret.reveal()
+        for path, field in (
+            ("/", "prefix"),
+            ("/activity", "account"),
+            ("/keys", "shown"),
+            ("/account/overrides", "limits"),
+            ("/account/temporary", "limits"),
+            ("/account/suspend", "account"),
+            ("/explain", "key_id"),
+        ):
+            response = client.submit(path, **{field: secret})
+            assert response.status == 400, path
+            assert secret not in str(response), path
 
     def test_key_in_limits(self, client: OperatorClient, site: Site) -> None:
         """No error about limits quotes an API key, whether it stands there as a name, a value or a table."""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from awx_ratelimit.console.operator.override_text import line_of, overrides_from, text_of
 from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.keys.scanner import FINDER
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SCALARS = st.one_of(st.booleans(), st.integers(-(2**53), 2**53), st.floats(0.001, 1_000), TEXTS)
@@ -18,7 +19,7 @@ def test_text(limits: dict[str, object], shared: dict[str, object] | None) -> No
     """What is written can be read again, whatever its names and values."""
     overrides = limits if shared is None else {**limits, "account": shared}
 
-    assert overrides_from(text_of(overrides), "limits") == overrides
+    assert overrides_from(text_of(overrides), "limits", FINDER) == overrides
 
 
 def test_line() -> None:
@@ -32,6 +33,6 @@ def test_line() -> None:
 def test_mistakes(text: str) -> None:
     """Whatever is written, a mistake is one error at the field."""
     with pytest.raises(InvalidKeyRequest) as caught:
-        overrides_from(text, "limits")
+        overrides_from(text, "limits", FINDER)
 
     assert caught.value.field == "limits"

@@ -11,7 +11,7 @@ from types import EllipsisType
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from awx_ratelimit.console.forms import Forms, invalid_form, whole_number
+from awx_ratelimit.console.forms import Forms, whole_number
 from awx_ratelimit.console.operator import temporary
 from awx_ratelimit.console.operator.account_pages import AccountPages
 from awx_ratelimit.console.operator.context import OperatorContext, state_of
@@ -79,7 +79,7 @@ class AccountForms:
         except InvalidKeyRequest as error:
             if not template:
                 raise
-            form = invalid_form(error, fields, max_characters=MAX_CHARACTERS)
+            form = self._forms.invalid(error, fields, max_characters=MAX_CHARACTERS)
             return self._pages.form_page(request, form, HTTPStatus.BAD_REQUEST, template=template)
         return _back(account, note)
 
@@ -100,7 +100,7 @@ class AccountForms:
         self._accounts.if_unchanged(account).change(account.id, plan=plan, max_keys=max_keys, actor=actor)
 
     def _set_temporary(self, account: Account, fields: _Fields, actor: str) -> None:
-        overrides, until = temporary.temporary_from(fields, self._context.now())
+        overrides, until = temporary.temporary_from(fields, self._context.now(), self._context.keys.finder)
         self._check(account, account.plan, overrides, "limits")
         self._check(account, account.plan, merged_overrides(account.overrides, overrides), "limits")
         self._accounts.if_unchanged(account).override(account.id, overrides, until=until, actor=actor)
@@ -109,7 +109,7 @@ class AccountForms:
         self._accounts.if_unchanged(account).end_override(account.id, actor=actor)
 
     def _set_overrides(self, account: Account, fields: _Fields, actor: str) -> None:
-        overrides = overrides_from(fields["limits"], "limits") or None
+        overrides = overrides_from(fields["limits"], "limits", self._context.keys.finder) or None
         self._check(account, account.plan, overrides, "limits")
         self._accounts.if_unchanged(account).set_overrides(account.id, overrides, actor=actor)
 

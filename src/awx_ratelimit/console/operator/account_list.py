@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final, get_args
 from urllib.parse import urlencode
 
-from awx_ratelimit.console.forms import EMPTY_FORM, Forms, invalid_form
+from awx_ratelimit.console.forms import EMPTY_FORM, Forms
 from awx_ratelimit.console.operator import words
 from awx_ratelimit.console.operator.context import OperatorContext, PlanName
 from awx_ratelimit.console.operator.identity import OperatorRequest
@@ -87,14 +87,14 @@ class AccountList:
         query = self._query(fields)
         try:
             if query.prefix:
-                account_id(query.prefix, field="prefix")
+                account_id(query.prefix, self._context.keys.finder, field="prefix")
         except InvalidKeyRequest as error:
             return self._invalid(query, error)
         return SeeOther(f"/?{query.link()}")
 
     def _invalid(self, query: ListQuery, error: InvalidKeyRequest) -> Page:
         """An empty list, with the error at the search: everything else in the query has a fallback."""
-        form = invalid_form(error, {"prefix": query.prefix})
+        form = self._forms.invalid(error, {"prefix": query.prefix})
         return self._shown(replace(query, prefix=""), ItemPage((), 0, 1, _PAGE_SIZE), form, HTTPStatus.BAD_REQUEST)
 
     def _query(self, query: Mapping[str, str]) -> ListQuery:

@@ -87,7 +87,7 @@ class OperatorConsole(SecuredPages):
         blocking_limiter = BlockingLimiter(limiter)
         context = OperatorContext(checked_service(keys), checked_plans(plans), blocking_limiter, clock)
         gate = _checked_gate(gate)
-        forms, pages = Forms(csrf), AccountPages(context)
+        forms, pages = Forms(csrf, context.keys.finder), AccountPages(context)
         handlers: dict[Any, Handler] = {
             **AccountList(context, forms).handlers,
             **pages.handlers,

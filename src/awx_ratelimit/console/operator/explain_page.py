@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from awx_ratelimit.console.forms import EMPTY_FORM, Forms, invalid_form
+from awx_ratelimit.console.forms import EMPTY_FORM, Forms
 from awx_ratelimit.console.operator import words
 from awx_ratelimit.console.operator.context import OperatorContext
 from awx_ratelimit.console.operator.identity import OperatorRequest
@@ -41,7 +41,7 @@ class ExplainPage:
         try:
             return _page({**EMPTY_FORM, "values": fields}, self._explanation(fields))
         except InvalidKeyRequest as error:
-            return _page(invalid_form(error, fields), None, HTTPStatus.BAD_REQUEST)
+            return _page(self._forms.invalid(error, fields), None, HTTPStatus.BAD_REQUEST)
 
     def _explanation(self, fields: Mapping[str, str]) -> Explanation:
         key_id, path, address = (fields[name].strip() for name in ("key_id", "path", "address"))

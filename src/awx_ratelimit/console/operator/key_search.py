@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
-from awx_ratelimit.console.forms import EMPTY_FORM, Forms, invalid_form
+from awx_ratelimit.console.forms import EMPTY_FORM, Forms
 from awx_ratelimit.console.operator.context import OperatorContext
 from awx_ratelimit.console.operator.identity import OperatorRequest
 from awx_ratelimit.console.operator.routes import OperatorAction
@@ -34,23 +34,22 @@ class KeySearch:
         try:
             found = self._context.keys.operator.keys.shown_as(shown) if shown else None
         except InvalidKeyRequest as error:
-            return _invalid(shown, error)
+            return self._invalid(shown, error)
         return _result(found, {**EMPTY_FORM, "values": {"shown": shown}})
 
     def _find(self, request: OperatorRequest) -> PageResponse:
         _, fields = self._forms.checked(request, "find_key", "shown")
         shown = fields["shown"].strip()
         try:
-            traced(shown)
+            traced(shown, self._context.keys.finder)
         except InvalidKeyRequest as error:
-            return _invalid(shown, error)
+            return self._invalid(shown, error)
         return SeeOther(f"/keys?{urlencode({'shown': shown})}")
 
-
-def _invalid(shown: str, error: InvalidKeyRequest) -> Page:
-    """The form, with the error at its field."""
-    at_field = InvalidKeyRequest(error.what, remedy=error.remedy, field="shown")
-    return _result(None, invalid_form(at_field, {"shown": shown}), HTTPStatus.BAD_REQUEST)
+    def _invalid(self, shown: str, error: InvalidKeyRequest) -> Page:
+        """The form, with the error at its field."""
+        at_field = InvalidKeyRequest(error.what, remedy=error.remedy, field="shown")
+        return _result(None, self._forms.invalid(at_field, {"shown": shown}), HTTPStatus.BAD_REQUEST)
 
 
 def _result(found: tuple[TracedKey, ...] | None, form: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Page:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys import validation
+from awx_ratelimit.keys.scanner import KeyFinder
 
 #: As long as the store keeps.
 MAX_CHARACTERS: Final = 8_192
@@ -17,12 +18,12 @@ _EXAMPLE: Final = "write one limit per line, such as per_minute = 120"
 _is_bare = re.compile(r"[A-Za-z0-9_-]+").fullmatch
 
 
-def overrides_from(text: str, field: str) -> Mapping[str, Any]:
+def overrides_from(text: str, field: str, finder: KeyFinder) -> Mapping[str, Any]:
     """Read overrides; without a limit they are empty. Raises InvalidKeyRequest, which names the line and the column."""
     if len(text) > MAX_CHARACTERS:
         raise InvalidKeyRequest(f"longer than {MAX_CHARACTERS:,} characters", remedy=_EXAMPLE, field=field)
     # First, because errors about TOML and about limits quote what is wrong.
-    validation.refuse_key(text, field)
+    validation.refuse_key(text, field, finder)
     try:
         # Browsers send lines that end with CR LF, which TOML reads too.
         found = tomllib.loads(text)
@@ -31,7 +32,7 @@ def overrides_from(text: str, field: str) -> Mapping[str, Any]:
         raise InvalidKeyRequest(str(error).rstrip("."), remedy=_EXAMPLE, field=field) from None
     except RecursionError:
         raise InvalidKeyRequest("too many brackets", remedy=_EXAMPLE, field=field) from None
-    return validation.overrides(found, field=field) or {}
+    return validation.overrides(found, finder, field=field) or {}
 
 
 def text_of(overrides: Mapping[str, Any] | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from awx_ratelimit.console import usage_view
-from awx_ratelimit.console.forms import EMPTY_FORM, Forms, invalid_form
+from awx_ratelimit.console.forms import EMPTY_FORM, Forms
 from awx_ratelimit.console.operator import words
 from awx_ratelimit.console.operator.context import OperatorContext
 from awx_ratelimit.console.operator.identity import OperatorRequest
@@ -50,7 +50,7 @@ class ReportPages:
         try:
             page = self._events(account or None, action or None, request.page_num)
         except InvalidKeyRequest as error:
-            return _invalid(account, action, error)
+            return self._invalid(account, action, error)
         return _trail(page, account, action, {**EMPTY_FORM, "values": {"account": account}})
 
     def _find(self, request: OperatorRequest) -> PageResponse:
@@ -58,15 +58,21 @@ class ReportPages:
         account, action = _chosen(fields)
         try:
             if account:
-                account_id(account)
+                account_id(account, self._context.keys.finder)
         except InvalidKeyRequest as error:
-            return _invalid(account, action, error)
+            return self._invalid(account, action, error)
         return SeeOther(f"/activity?{_query(account, action)}")
 
     def _events(self, account_id: str | None, action: str | None, page_num: int) -> ItemPage[Event]:
         return self._context.keys.operator.events(
             account_id=account_id, action=action, page_num=page_num, page_size=_PAGE_SIZE
         )
+
+    def _invalid(self, account: str, action: str, error: InvalidKeyRequest) -> Page:
+        """An empty list, with the error at the field of the account."""
+        at_field = InvalidKeyRequest(error.what, remedy=error.remedy, field="account")
+        form = self._forms.invalid(at_field, {"account": account})
+        return _trail(ItemPage((), 0, 1, _PAGE_SIZE), "", action, form, HTTPStatus.BAD_REQUEST)
 
 
 def _chosen(fields: Mapping[str, str]) -> tuple[str, str]:
@@ -77,13 +83,6 @@ def _chosen(fields: Mapping[str, str]) -> tuple[str, str]:
 
 def _query(account: str, action: str) -> str:
     return urlencode({name: value for name, value in (("account", account), ("action", action)) if value})
-
-
-def _invalid(account: str, action: str, error: InvalidKeyRequest) -> Page:
-    """An empty list, with the error at the field of the account."""
-    at_field = InvalidKeyRequest(error.what, remedy=error.remedy, field="account")
-    form = invalid_form(at_field, {"account": account})
-    return _trail(ItemPage((), 0, 1, _PAGE_SIZE), "", action, form, HTTPStatus.BAD_REQUEST)
 
 
 def _trail(

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from awx_ratelimit.console.operator.override_text import overrides_from
 from awx_ratelimit.console.operator.words import moment
 from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.keys.scanner import KeyFinder
 from awx_ratelimit.keys.validation import MAX_DAYS
 
 OTHER: Final = "other"
@@ -39,9 +40,9 @@ def ends(now: datetime) -> tuple[End, ...]:
     return (*relative[:2], dates[0], *relative[2:], *dates[1:], End(OTHER, "At another time"))
 
 
-def temporary_from(fields: Mapping[str, str], now: datetime) -> tuple[Mapping[str, Any], datetime]:
+def temporary_from(fields: Mapping[str, str], now: datetime, finder: KeyFinder) -> tuple[Mapping[str, Any], datetime]:
     """The overrides in a submitted form, and their end. Raises InvalidKeyRequest for the first wrong field."""
-    overrides = dict(overrides_from(fields["limits"], "limits"))
+    overrides = dict(overrides_from(fields["limits"], "limits", finder))
     times = fields["times"].strip()
     if times:
         if "times" in overrides:

@@ -7,10 +7,10 @@ calls raise KeyStoreUnavailable.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from pathlib import PurePath
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 from weakref import WeakMethod
 
 from sqlalchemy import Connection, bindparam, update
@@ -18,18 +18,21 @@ from sqlalchemy.exc import DBAPIError
 
 from awx_ratelimit.core.validation import check_bool, type_name
 from awx_ratelimit.keys import validation
+from awx_ratelimit.keys.scanner import FINDER, KeyFinder
 from awx_ratelimit.keys.storage.engine import Engines, ForkGate, database_errors, open_engines, parse_url, url_for_logs
 from awx_ratelimit.keys.storage.migrations import MIGRATIONS, migrate, schema_version
 from awx_ratelimit.keys.storage.schema import KEYS
 from awx_ratelimit.keys.storage.sqlite import enable_write_ahead_log, split_allow_other_users
 from awx_ratelimit.keys.storage.unit_of_work import UnitOfWork, lock_account
-from awx_ratelimit.runtime.clock import WallClock
+from awx_ratelimit.runtime.clock import Clock, WallClock
 from awx_ratelimit.runtime.forks import register_after_fork, register_around_fork
 
 _log = logging.getLogger("awx_ratelimit.keys")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 Listener = Callable[[str], None]
+#: Begins a change of the account with this id, for an actor.
+Change: TypeAlias = Callable[[str, str | None], AbstractContextManager[UnitOfWork]]
 _LAST_USE_BATCH = 500
 _UPDATE_LAST_USED = (
     update(KEYS)
@@ -125,13 +128,15 @@ class KeyStore:
             return _retried(run)
 
     @contextmanager
-    def unit_of_work(self, account_id: str, *, now_ms: int, actor: str | None = None) -> Iterator[UnitOfWork]:
+    def unit_of_work(
+        self, account_id: str, actor: str | None = None, *, now_ms: int, finder: KeyFinder = FINDER
+    ) -> Iterator[UnitOfWork]:
         """Change one account and its keys in one transaction, which the end of the block commits.
 
         Raises InvalidKeyRequest for an invalid id or actor, and KeyStoreUnavailable. If the database does not answer
         a commit, the change may or may not have happened.
         """
-        account_id, actor = validation.account_id(account_id), validation.optional_name(actor, "actor")
+        account_id, actor = validation.account_id(account_id, finder), validation.optional_name(actor, "actor", finder)
         with database_errors(self._name), self._fork_gate:
             connection, work = _retried(lambda: self._begin(account_id, now_ms, actor))
             try:
@@ -143,6 +148,10 @@ class KeyStore:
                 connection.close()
                 if work.change_announced:
                     self._notify_listeners(account_id)
+
+    def changes(self, clock: Clock, finder: KeyFinder) -> Change:
+        """Return `unit_of_work` at the time of `clock`, in which no field may have a key that `finder` finds."""
+        return lambda account_id, actor: self.unit_of_work(account_id, actor, now_ms=clock.now_ms(), finder=finder)
 
     def mark_used(self, uses: Iterable[LastUse]) -> None:
         """Write when keys were last used, unless a later use is stored. Raises KeyStoreUnavailable."""

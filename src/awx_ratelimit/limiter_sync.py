@@ -9,10 +9,10 @@ from typing import Never, Unpack
 
 from awx_ratelimit.backends.base import Backend, checks_claims
 from awx_ratelimit.backends.validation import checked_backend
-from awx_ratelimit.core.budget import Budget, checked_scope, scopes_to_reset
+from awx_ratelimit.core.budget import EVERYONE, Budget, checked_scope, scopes_to_reset
 from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit, function_options
+from awx_ratelimit.core.function_limit import FunctionLimit, function_options
 from awx_ratelimit.core.joint_claim import Cost, JointClaim, acquired_jointly, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -198,7 +198,7 @@ class Limiter(Upkeep):
         self,
         plan: str | Rate | Plan,
         *,
-        subject: str | Callable[..., str] = EVERY_CALL,
+        subject: str | Callable[..., str] = EVERYONE,
         cost: Cost | Callable[..., Cost] = 1,
         scope: str | None = None,
         wait_ms: int = 0,

@@ -13,8 +13,23 @@ import pytest
 from tests.keys.store_probes import Call
 from tests.machine import eventually, timed
 
-from awx_ratelimit import Budget, GuardedBackend, Limiter, MemoryBackend, Plan, QuotaWarnings, Rate
+from awx_ratelimit import (
+    Budget,
+    Caller,
+    Gate,
+    GuardedBackend,
+    Limiter,
+    MemoryBackend,
+    Plan,
+    PlanTable,
+    QuotaWarnings,
+    Rate,
+    Request,
+    Rule,
+)
+from awx_ratelimit.core.budget import own_account
 from awx_ratelimit.errors import InvalidLimit, KeyStoreUnavailable
+from awx_ratelimit.http.owners import Per
 from awx_ratelimit.keys import KeyService, KeyStore, QuotaWarning
 from awx_ratelimit.observability import latest_decisions
 from awx_ratelimit.testing import ManualClock
@@ -39,9 +54,13 @@ class Watched:
         self.limiter = Limiter(backend, listeners=[self.warnings])
 
     def use(self, subject: str, number: int = 1, plan: Plan = MONTHLY, **options: Any) -> None:
-        """Make requests, and do what the threads do."""
+        """Make requests, and look at them."""
         for _ in range(number):
             self.limiter.acquire(subject, plan, **options)
+        self.look()
+
+    def look(self) -> None:
+        """Do what the threads do."""
         self.warnings.look()
         self.warnings._deliver()
 
@@ -123,6 +142,58 @@ def test_shared_and_scoped_quotas(watch: Make, store: KeyStore, service: KeyServ
         ("export.day", "acme", key, key),
         ("search.day", "acme", key, key),
     }
+
+
+@pytest.mark.parametrize(("per", "account_id"), [("account", "acme"), ("everyone", None)])
+@pytest.mark.usefixtures("service")
+def test_shared_quota_of_a_rule(per: Per, account_id: str | None, watch: Make, store: KeyStore) -> None:
+    """A rule's quota that an account or everybody shares is warned of, whatever the name of the rule."""
+    watched = watch(store=store)
+    rules = [Rule("/**", budget="export", plan=DAILY, per=per)]
+    gate = Gate(
+        watched.limiter,
+        plans=PlanTable([Plan.of("wide", per_minute=100)], default="wide"),
+        identify=lambda _: Caller("user:1", account="acme"),
+        rules=rules,
+    )
+    for _ in range(8):
+        gate.admit(Request("GET", "/", None, lambda _: []))
+    watched.look()
+
+    assert [(warning.limit, warning.account_id) for warning in watched.got] == [("export.day", account_id)]
+
+
+@pytest.mark.usefixtures("service")
+def test_shared_quota_of_a_route(watch: Make, store: KeyStore) -> None:
+    """So is the quota of a route, which is decided by itself."""
+    watched = watch(store=store)
+    watched.use("acme", 8, DAILY, scope="export")
+    watched.use("everyone", 8, DAILY, scope="search")
+
+    assert [(warning.limit, warning.account_id) for warning in watched.got] == [
+        ("export.day", "acme"),
+        ("search.day", None),
+    ]
+
+
+def test_shared_quota_of_a_function(watch: Make, store: KeyStore) -> None:
+    """The quota of a function that all its calls share is warned of."""
+    watched = watch(store=store)
+    call: Callable[[], None] = watched.limiter.limited(DAILY, scope="export")(lambda: None)
+    for _ in range(8):
+        call()
+    watched.look()
+
+    assert watched.percents() == [("export.day", 80)]
+
+
+@pytest.mark.usefixtures("service")
+def test_namesake_of_an_account(watch: Make, store: KeyStore) -> None:
+    """A subject without an account that has the name of one is not that account."""
+    watched = watch(store=store)
+    watched.use("acme", 8, DAILY, also=[own_account("acme", DAILY), own_account("acme", DAILY, "export")])
+
+    assert watched.got == []
 
 
 def test_shadow(watch: Make) -> None:

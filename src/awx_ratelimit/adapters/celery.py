@@ -20,7 +20,8 @@ try:
 except ModuleNotFoundError as error:
     raise missing_package("limits of tasks need", error) from error
 
-from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit, function_options, name_of
+from awx_ratelimit.core.budget import EVERYONE
+from awx_ratelimit.core.function_limit import FunctionLimit, function_options, name_of
 from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -43,7 +44,7 @@ def limit(
     plan: str | Rate | Plan,
     *,
     limiter: Limiter,
-    subject: str | Callable[..., str] = EVERY_CALL,
+    subject: str | Callable[..., str] = EVERYONE,
     cost: Cost | Callable[..., Cost] = 1,
     scope: str | None = None,
 ) -> Callable[[_Task], _Task]:

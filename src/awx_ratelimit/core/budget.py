@@ -16,6 +16,8 @@ ACCOUNT_SCOPE: Final = "account"
 #: The scope and the subject of the limits that everybody shares.
 SERVICE_SCOPE: Final = "service"
 SERVICE_SUBJECT: Final = "service"
+#: The subject of the limits of rules, routes and functions that everybody shares.
+EVERYONE: Final = "everyone"
 #: No rule, route or function may have one of these.
 RESERVED_SCOPES: Final = (ACCOUNT_SCOPE, SERVICE_SCOPE)
 is_scope = re.compile(rf"[a-z0-9_-]{{1,{MAX_SCOPE_LENGTH}}}").fullmatch
@@ -37,6 +39,11 @@ def scope_alone(scope: str) -> str:
     return scope + _ALONE
 
 
+def is_alone(scope: str) -> bool:
+    """Whether `scope` is that of a record of a subject without an account."""
+    return scope.endswith(_ALONE)
+
+
 def scopes_to_reset(scope: str | None) -> tuple[str | None, ...]:
     """The scopes of the records that `scope` names: those of accounts, and of subjects without one. None: all."""
     return (None,) if scope is None else (scope, scope_alone(scope))
@@ -49,6 +56,11 @@ Record: TypeAlias = str | ScopedSubject
 def subject_of(record: Record) -> str:
     """The subject whose buckets a record has."""
     return record if isinstance(record, str) else record.subject
+
+
+def record_scope(record: Record) -> str | None:
+    """The scope of the buckets of a record."""
+    return None if isinstance(record, str) else record.scope
 
 
 def checked_scope(scope: Any, name: str = "scope") -> str | None:

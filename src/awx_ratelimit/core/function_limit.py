@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from awx_ratelimit.core.budget import Budget, ScopedSubject, checked_own_scope
+from awx_ratelimit.core.budget import EVERYONE, Budget, ScopedSubject, checked_own_scope
 from awx_ratelimit.core.claim import check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.given_limit import plan_of_limit
@@ -21,8 +21,8 @@ from awx_ratelimit.core.validation import check_whole_number, describe, type_nam
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, RateLimited
 from awx_ratelimit.runtime.documentation import page
 
-#: The subject of limits that all calls share.
-EVERY_CALL: Final = "everyone"
+#: Begins the subjects of functions.
+SUBJECT_PREFIX: Final = "limited:"
 #: See `scope_among`.
 _OWNERS: Final[dict[str, str]] = {}
 #: For the decorators of functions: an unknown option is an error that says what to write.
@@ -46,7 +46,7 @@ class FunctionLimit:
         self,
         plan: str | Rate | Plan,
         *,
-        subject: str | Callable[..., str] = EVERY_CALL,
+        subject: str | Callable[..., str] = EVERYONE,
         cost: Cost | Callable[..., Cost] = 1,
         scope: str | None = None,
         wait_ms: int = 0,
@@ -84,7 +84,8 @@ class FunctionLimit:
                 "limited: cost: expected an integer >= 1 or a mapping such as {'tokens': 800} as the result, "
                 f"got {describe(cost)}"
             )
-        return JointClaim((ScopedSubject(f"limited:{subject}", scope),), self._shape(scope, cost), declared=declared)
+        record = ScopedSubject(SUBJECT_PREFIX + subject, scope)
+        return JointClaim((record,), self._shape(scope, cost), declared=declared)
 
     def _shape(self, scope: str, cost: Cost) -> Shape:
         key = scope, cost if isinstance(cost, int) else tuple(cost.items())

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final, Literal, get_args
 
-from awx_ratelimit.core.budget import ScopedSubject, scope_alone
+from awx_ratelimit.core.budget import EVERYONE, ScopedSubject, scope_alone
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import InvalidLimit
@@ -15,8 +15,6 @@ Per = Literal["caller", "account", "address", "everyone"]
 _PERS: Final = get_args(Per)
 #: Says whose a budget is.
 Owner = Per | Callable[[Request], str]
-#: The subject of limits that all clients share.
-EVERYONE: Final = "everyone"
 #: Longer results of functions are replaced by a digest, because a client may choose them.
 _MAX_SUBJECT_LENGTH: Final = 256
 

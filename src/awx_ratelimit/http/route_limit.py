@@ -18,13 +18,13 @@ from awx_ratelimit.core.scope import scope_of, scope_of_function
 from awx_ratelimit.core.validation import describe, exact_int, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.owners import EVERYONE, Owner, Per, checked_per
+from awx_ratelimit.http.owners import Owner, Per, checked_per
 from awx_ratelimit.http.queues import checked_queue
 from awx_ratelimit.http.settling import Statuses, checked_statuses
 from awx_ratelimit.runtime.documentation import page
 from awx_ratelimit.waiting.lines import Queue
 
-__all__ = ["EVERYONE", "BoundLimit", "Per", "RouteLimit", "SetLimit", "scope_of", "scope_of_function"]
+__all__ = ["BoundLimit", "Per", "RouteLimit", "SetLimit", "scope_of", "scope_of_function"]
 
 #: In a request's scope or environ: the limits that were applied to it, by their scope.
 _APPLIED: Final = "awx_ratelimit.route_limits"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from shlex import quote
 from typing import Final
 
-from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget, own_account
+from awx_ratelimit.core.budget import ACCOUNT_SCOPE, EVERYONE, Budget, own_account
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import REQUESTS
@@ -15,7 +15,6 @@ from awx_ratelimit.core.usage import Usage, are_full
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.client_address import subject_of_address
 from awx_ratelimit.http.explaining import GateParts
-from awx_ratelimit.http.owners import EVERYONE
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.runtime.documentation import page
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from awx_ratelimit.core.budget import record_scope
 from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_cache import PlanCache
@@ -14,6 +15,7 @@ from awx_ratelimit.core.usage import Usage
 class QuotaUse(NamedTuple):
     """A quota of which at least `percent`, 80 or 100, were used at `at_ms`. `limit` is its name with its scope.
 
+    `scope` is that of its record, which tells an account from a subject without one that has the same name.
     It is not warned of again until `until_ms`: the end of the period of the calendar, or of one period from `at_ms`
     on. It is full again at `resets_at_ms`, if nothing more is used.
     """
@@ -34,28 +36,31 @@ def crossed_quotas(decision: Decision) -> list[QuotaUse]:
     """Return the quotas of which 80 % or 100 % are used, without those in shadow, which refuse nothing."""
     if not _may_have_crossed(decision):
         return []
-    rates = _rates(decision)
     at_ms = decision.decided_at_ms
     return [
-        _use(usage, rate, percent, at_ms)
-        for usage, rate in zip(decision.usages, rates, strict=True)
+        _use(usage, scope, rate, percent, at_ms)
+        for usage, (scope, rate) in zip(decision.usages, _scopes_and_rates(decision), strict=True)
         if rate is not None and not usage.shadow and is_quota(rate) and (percent := warning_percent(usage))
     ]
 
 
-def _use(usage: Usage, rate: Rate, percent: int, at_ms: int) -> QuotaUse:
+def _use(usage: Usage, scope: str | None, rate: Rate, percent: int, at_ms: int) -> QuotaUse:
     until_ms = rate.periods.bounds(at_ms)[1] if rate.calendar else at_ms + rate.period_ms
     used, resets_at_ms = usage.capacity - usage.remaining, at_ms + usage.reset_after_ms
     return QuotaUse(
-        usage.subject, usage.scope, usage.limit, rate.measure, percent, used, usage.capacity, at_ms, until_ms,
+        usage.subject, scope, usage.limit, rate.measure, percent, used, usage.capacity, at_ms, until_ms,
         resets_at_ms,
     )  # fmt: skip
 
 
-def _rates(decision: Decision) -> list[Rate | None]:
-    """The rate of each usage; None for slots."""
-    plans = decision.joint_claim.shape.plans if isinstance(decision, JointDecision) else (decision.plan,)
-    return [rate for plan in plans for rate in (*plan.rates, *([None] if plan.concurrency else []))]
+def _scopes_and_rates(decision: Decision) -> list[tuple[str | None, Rate | None]]:
+    """The scope of the record of each usage, and its rate; None for slots."""
+    owned: list[tuple[str | None, Plan]] = [(None, decision.plan)]
+    if isinstance(decision, JointDecision):
+        records, shape, _ = decision.joint_claim
+        scopes = (record_scope(records[share.record]) for share in shape.shares)
+        owned = list(zip(scopes, shape.plans, strict=True))
+    return [(scope, rate) for scope, plan in owned for rate in (*plan.rates, *([None] if plan.concurrency else []))]
 
 
 def _may_have_crossed(decision: Decision) -> bool:

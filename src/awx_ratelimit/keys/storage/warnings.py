@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, text
 
-from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE
+from awx_ratelimit.core.budget import EVERYONE, SERVICE_SUBJECT, is_alone
+from awx_ratelimit.core.function_limit import SUBJECT_PREFIX
 from awx_ratelimit.keys.storage import usage
 from awx_ratelimit.keys.storage.schema import ACCOUNTS
 from awx_ratelimit.keys.warnings.warning import DueWarning, Owner, QuotaWarning
@@ -19,6 +20,8 @@ _DAY_MS: Final = 86_400_000
 #: Longer than processes try to deliver a warning, and than an app may be down.
 _ABANDONED_MS: Final = 7 * _DAY_MS
 _ATTEMPTS: Final = 5
+#: The subjects of limits that everybody shares.
+_EVERYBODY: Final = (SERVICE_SUBJECT, EVERYONE, SUBJECT_PREFIX + EVERYONE)
 _ACCOUNTS = select(ACCOUNTS.c.id).where(ACCOUNTS.c.id.in_(bindparam("ids", expanding=True)))
 #: A larger quota, after a change of plan, is another one.
 _WARN = text(
@@ -113,9 +116,9 @@ def _owners(connection: Connection, uses: Sequence[QuotaUse]) -> dict[tuple[str 
     accounts = {row.id for row in connection.execute(_ACCOUNTS, {"ids": subjects})}
     owners: dict[tuple[str | None, str], Owner] = {}
     for scope, subject in {(use.scope, use.subject) for use in uses}:
-        if scope == SERVICE_SCOPE:
+        if scope is not None and subject in _EVERYBODY:
             owners[scope, subject] = Owner(None, None)
-        elif scope == ACCOUNT_SCOPE and subject in accounts:
+        elif scope is not None and subject in accounts and not is_alone(scope):
             owners[scope, subject] = Owner(subject, None)
         elif subject in keys:
             owners[scope, subject] = Owner(keys[subject][0], subject)

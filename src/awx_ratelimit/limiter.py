@@ -238,6 +238,7 @@ class AsyncLimiter(AsyncUpkeep):
         if await self.backend.settle(decision, cost_by_measure(checked_cost(cost))):
             self.observers.report("settled", decision, cost)
 
+    @must_be_awaited
     async def reset(self, subject: str, *, scope: str | None = None) -> bool:
         """Clear the debts of `subject` in all its scopes, or in `scope`; its leases stay.
 

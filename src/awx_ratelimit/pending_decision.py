@@ -1,4 +1,4 @@
-"""What limiters return before there is a decision: objects that cannot be mistaken for one.
+"""What limiters return before there is an answer: objects that cannot be mistaken for a Decision or a bool.
 
 A coroutine is true in every condition, so ``if limiter.acquire(...)`` without ``await`` would admit every request. The
 objects here raise TypeError in a condition.
@@ -15,7 +15,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.validation import describe
 
 _new = object.__new__
-_Method = TypeVar("_Method", bound=Callable[..., Coroutine[Any, Any, Decision]])
+_Method = TypeVar("_Method", bound=Callable[..., Coroutine[Any, Any, Any]])
 _AnyMethod = TypeVar("_AnyMethod", bound=Callable[..., Any])
 _NO_DECISION = "hold(...) is not a decision; write `{} limiter.hold(...) as decision:` and look at `decision.allowed`"
 _Release = Callable[[Decision], Any]
@@ -87,9 +87,9 @@ def must_be_awaited(method: _Method) -> _Method:
     """Make a coroutine method return a PendingDecision."""
 
     @wraps(method)
-    def call(self: Any, subject: Any, plan: Any, cost: Any = 1, **how: Any) -> Any:
+    def call(*args: Any, **options: Any) -> Any:
         pending = _new(PendingDecision)
-        pending._coroutine = coroutine = method(self, subject, plan, cost, **how)  # noqa: SLF001  # created here
+        pending._coroutine = coroutine = method(*args, **options)  # noqa: SLF001  # created here
         pending.__await__ = coroutine.__await__
         return pending
 

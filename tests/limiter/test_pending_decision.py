@@ -17,7 +17,7 @@ import trio
 from awx_ratelimit import STARTER, AsyncLimiter, Decision, Limiter, MemoryBackend
 from awx_ratelimit.backends.base import NonBlocking
 
-VERBS = ["acquire", "peek"]
+VERBS = ["acquire", "peek", "reset"]
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def limiter() -> AsyncLimiter:
 
 
 def undecided(limiter: AsyncLimiter, verb: str) -> Any:
-    return getattr(limiter, verb)("u", STARTER)
+    return limiter.reset("u") if verb == "reset" else getattr(limiter, verb)("u", STARTER)
 
 
 CONDITIONS: dict[str, Callable[[Any], Any]] = {
@@ -158,12 +158,16 @@ def test_cancellation() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_is_a_coroutine_function(limiter: AsyncLimiter, verb: str) -> None:
     """The signature and the kind of the method are kept, so that mocks await it."""
-    written = "(subject: str, plan: awx_ratelimit.core.plan.Plan, cost: int | collections.abc.Mapping[str, int] = 1, "
+    written = "(subject: str, *, scope: "
+    if verb != "reset":
+        written = (
+            "(subject: str, plan: awx_ratelimit.core.plan.Plan, cost: int | collections.abc.Mapping[str, int] = 1, "
+        )
     mock = create_autospec(AsyncLimiter, instance=True)
 
     assert str(inspect.signature(getattr(limiter, verb))).startswith(written)
     assert asyncio.iscoroutinefunction(getattr(limiter, verb))
-    mocked = getattr(mock, verb)("u", STARTER)
+    mocked = undecided(mock, verb)
     assert inspect.iscoroutine(mocked)
     mocked.close()
 

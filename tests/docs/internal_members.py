@@ -76,7 +76,7 @@ INTERNAL: dict[str, set[str]] = {
     "awx_ratelimit.http.route_limit.RouteLimit": {"bound", "route_of"},
     "awx_ratelimit.keys.KeyFinder": {"may_contain_key"},
     "awx_ratelimit.keys.KeyFormat": {"digest"},
-    "awx_ratelimit.keys.KeyStore": {"mark_used", "migrate", "query", "subscribe", "unit_of_work", "write"},
+    "awx_ratelimit.keys.KeyStore": {"changes", "mark_used", "migrate", "query", "subscribe", "unit_of_work", "write"},
     "awx_ratelimit.keys.KeyVerifier": {
         *("caller_in_memory", "find", "inspect", "look_up", "poll", "prefix", "store", "verify_cached"),
         *("was_known", "write_uses"),

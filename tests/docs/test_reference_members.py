@@ -78,7 +78,8 @@ def returned(path: str) -> Iterator[type]:
             if callable(function):
                 yield from _classes(inspect.signature(function).return_annotation, function)
     for field in (*getattr(cls, "_fields", ()), *getattr(cls, "__dataclass_fields__", ())):
-        yield from _classes(inspect.get_annotations(cls).get(field), cls)
+        if not field.startswith("_"):
+            yield from _classes(inspect.get_annotations(cls).get(field), cls)
 
 
 def _classes(annotation: Any, source: Any) -> Iterator[type]:

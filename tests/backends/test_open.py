@@ -2,6 +2,8 @@
 
 import logging
 import re
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from tests.redis_servers import RedisServer
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, HostBackend, Limiter, MemoryBackend, Plan
-from awx_ratelimit.backends.open import open_async_backend, open_backend, open_to_look
+from awx_ratelimit.backends.open import examine, open_async_backend, open_backend, open_to_look
 from awx_ratelimit.backends.redis.backend_sync import RedisBackend
 
 PLAN = Plan.of("p", per_minute=2)
@@ -113,6 +115,34 @@ def test_wrong_urls_are_refused(opened: Any, url: str, says: str) -> None:
     """A wrong URL raises a ValueError that says what is wrong and what is expected."""
     with pytest.raises(ValueError, match=re.escape(says)):
         opened(url)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "option"),
+    [
+        *product(
+            ["redis", "rediss", "redis+sentinel", "redis+cluster", "postgresql"],
+            ["budget_ms=geheim", "budget_ms=0&geheim", "on_outage=geheim", "prefix=geheim{}", "schema=geheim"],
+        ),
+        *product(["redis", "rediss", "redis+sentinel", "redis+cluster"], ["geheim=1", "db=geheim"]),
+    ],
+)
+@pytest.mark.parametrize("opened", [open_backend, open_async_backend, partial(open_to_look, where="here"), examine])
+def test_no_error_shows_a_password_with_a_question_mark(opened: Any, scheme: str, option: str) -> None:
+    """What follows an unquoted ? in a password looks like options, and no error shows it."""
+    with pytest.raises(ValueError, match="URL: ") as error:
+        opened(f"{scheme}://user:1234?{option}@127.0.0.1:1/0")
+
+    assert "geheim" not in str(error.value)
+
+
+def test_an_at_sign_in_an_option() -> None:
+    """An @ in an option of the client is written as %40 if there are options of `open_backend`."""
+    url = "redis+sentinel://127.0.0.1:1/service?sentinel_password=a{}b&on_outage=closed"
+    open_backend(url.format("%40")).close()
+
+    with pytest.raises(ValueError, match=r"^backend URL: got @ after \?; write .* and an @ in an option as %40$"):
+        open_backend(url.format("@"))
 
 
 def test_an_unreachable_server_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend, Finding
 from awx_ratelimit.backends.memory.backend import MemoryBackend
@@ -222,13 +222,18 @@ def _split_options(url: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     base, _, query = url.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
     names = {*_OPTIONS, "schema"} if scheme_of(url) in POSTGRES else {*_OPTIONS}
+    if "@" in query and any(name in names for name, _ in pairs):
+        # After an unquoted ? in a password, its rest looks like options. Their errors would show it.
+        quoted = "each of / # ? % @ in a password as %2F %23 %3F %25 %40, and an @ in an option as %40"
+        raise ValueError(f"backend URL: got @ after ?; write {quoted}")
     guard_options = {name: _parse_option(name, value) for name, value in pairs if name in names}
     server_options: dict[str, Any] = {}
     for name in names.intersection(("schema", "prefix"), guard_options):
         server_options[name] = guard_options.pop(name)
     if "budget_ms" in guard_options:
         server_options["timeout_ms"] = guard_options["budget_ms"]
-    rest = urlencode([pair for pair in pairs if pair[0] not in names])
+    # As they were written: the client must see an @ that may end a password.
+    rest = "&".join(part for part in query.split("&") if part and unquote(part.partition("=")[0]) not in names)
     return f"{base}?{rest}" if rest else base, server_options, guard_options
 
 

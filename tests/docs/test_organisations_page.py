@@ -1,5 +1,7 @@
 """The examples of docs/organisations.md do what the page says."""
 
+import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,13 @@ def test_job_of_a_spent_month() -> None:
 
     assert jobs["summarise"]("beta", lambda: answer) == "long"
     assert jobs["summarise"]("beta", lambda: answer) is None
+
+
+@pytest.mark.parametrize("page", ["docs/organisations.md", "docs/billing-periods.md"])
+def test_override_as_json(page: str) -> None:
+    """The JSON for a key store says what the override of the plan table says, with its billing day."""
+    (command,) = [text for text in blocks(page, "sh") if "set-overrides" in text]
+    tables = [tomllib.loads(text).get("overrides", {}) for text in blocks(page, "toml")]
+    (override,) = [override for table in tables for override in table.values()]
+
+    assert json.loads(command.split("'")[1]) == override

@@ -2,6 +2,7 @@
 
 import base64
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import assume, example, given
@@ -76,6 +77,15 @@ def test_several_keys() -> None:
         (KEY.replace("_", "\\u005f"), SHOWN),
         (KEY.replace("_", "\\\\x5f"), SHOWN),
         (KEY.replace("_", "&#95;"), SHOWN),
+        (KEY.replace("_", "&#0095;"), SHOWN),
+        (KEY.replace("_", "&#x005F;"), SHOWN),
+        (KEY.replace("_", "&lowbar;"), SHOWN),
+        (KEY.replace("_", "\\U0000005f"), SHOWN),
+        (KEY.replace("_", "\\u{5F}"), SHOWN),
+        (KEY.replace("_", "\\137"), SHOWN),
+        (KEY.replace("_", "=5F"), SHOWN),
+        (f"key: {basic(KEY)}", f"key: {SHOWN}"),
+        (f"key: {basic(f'k={KEY}; x')}", f"key: az1{SHOWN}7IHg="),
         (KEY.upper(), "AWX_..."),
         (f"Awx_{BODY}", "Awx_..."),
         (KEY.upper().replace("_", "%5F"), "AWX_..."),
@@ -111,7 +121,16 @@ def test_invalid_prefix() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["awx_" * 50_000, "awx_a" * 40_000, "awx_" + "0" * 200_000, "awx_0_" * 30_000, BODY * 5_000]
+    "text",
+    [
+        "awx_" * 50_000,
+        "awx_a" * 40_000,
+        "awx_" + "0" * 200_000,
+        "awx_0_" * 30_000,
+        BODY * 5_000,
+        "YXd4X" * 40_000,
+        "F3eF" * 50_000,
+    ],
 )
 def test_hostile_text(text: str) -> None:
     """The time to search a hostile text is proportional to its length."""
@@ -120,3 +139,14 @@ def test_hostile_text(text: str) -> None:
     finder.redact(text)
 
     assert time.process_time() - began_s < 2
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@given(strategies.api_keys(), st.text(max_size=20), st.text(max_size=50), st.integers(0, 2))
+def test_base64(encode: Callable[[bytes], bytes], key: str, before: str, after: str, left_out: int) -> None:
+    """A key in Base64 is found wherever it begins, also without padding, and redaction removes it."""
+    written = encode(f"{before}{key}{after}".encode()).decode()
+    written = written.removesuffix("=" * left_out)
+
+    assert key in _found(f"secret: {written}")
+    assert _found(KeyFinder().redact(f"secret: {written}")) == []

@@ -1,8 +1,8 @@
 """Finds keys in a text, and keeps them out of logs and error reports: for `logging`, and for Sentry.
 
-It finds a key anywhere, by prefix, characters and checksum. The underscores of the prefix may be encoded as in URLs and
-JSON, and the key may be part of Basic credentials. `redact` also hides what only looks like a key: one that is cut
-short, mistyped or in capitals.
+It finds a key anywhere, by prefix, characters and checksum. The underscores of the prefix may be encoded as in URLs,
+JSON, HTML and mail, and the key may be in Base64, also as a part of it. `redact` also hides what only looks like a key:
+one that is cut short, mistyped or in capitals.
 
 Keys get into logs where nobody expects them: in a message, an argument, an exception or an extra field. So the filter
 searches everything that will be written.
@@ -10,14 +10,17 @@ searches everything that will be written.
 
 import logging
 import re
-from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from awx_ratelimit.keys.base64_keys import Base64Finder, decoded
 from awx_ratelimit.keys.format import CHECK_CHARACTERS, PREFIX, RANDOM_CHARACTERS, KeyFormat, Secret, checksum, masked
 
-#: Encoded in a URL (also repeatedly), in JSON or Python source, and in HTML.
-_UNDERSCORE = r"(?:_|%(?:25)*5[Ff]|\\\\*(?:x|u00)5[Ff]|&#(?:95|[Xx]5[Ff]);)"
+#: Encoded in a URL (also repeatedly), in the source of a program, in HTML, and in mail.
+_UNDERSCORE = (
+    r"(?:_|%(?:25)*5[Ff]|\\\\*(?:(?:x|u00|U0{6})5[Ff]|u\{0{0,6}5[Ff]\}|137)"
+    r"|&(?:#0{0,9}95|#[Xx]0{0,9}5[Ff]|lowbar|UnderBar);|=5[Ff])"
+)
 _underscores = re.compile(_UNDERSCORE)
 #: Two more words in the prefix (``awx_test_``), so a finder needs only the common beginning.
 _WORDS = rf"(?:[a-z0-9]{{1,16}}{_UNDERSCORE}){{0,2}}"
@@ -45,7 +48,9 @@ class KeyFinder:
     def __init__(self, prefixes: Iterable[str] = (PREFIX,)) -> None:
         self._prefixes = tuple(KeyFormat(prefix).prefix for prefix in prefixes)
         #: Every text with a key contains one of these, in lower case. Most texts contain none, and need no more work.
-        self._hints = ("basic", *{name.partition("_")[0] for name in self._prefixes})
+        self._base64 = Base64Finder(self._prefixes)
+        beginnings = {*(name.partition("_")[0] for name in self._prefixes), *self._base64.hints}
+        self._hints = ("basic", *{beginning.lower() for beginning in beginnings})
         names = "|".join(name.replace("_", _UNDERSCORE) for name in sorted(self._prefixes, key=len, reverse=True))
         # A look-ahead, because a key may begin inside a match that fails the checksum.
         self._keys = re.compile(rf"(?=(?P<prefix>(?:{names}){_WORDS}){_KEY})")
@@ -54,9 +59,9 @@ class KeyFinder:
         )
 
     def find(self, text: str) -> Iterator[FoundKey]:
-        """Yield every key in `text`, from left to right. One in Basic credentials has their position."""
+        """Yield every key in `text`, from left to right. One in Base64 has the position of its characters there."""
         if self._has_hint(text):
-            found = [*self._plain(text), *self._in_credentials(text)]
+            found = [*self._plain(text), *self._in_base64(text)]
             yield from sorted(found, key=lambda key: key.start)
 
     def may_contain_key(self, text: str) -> bool:
@@ -70,7 +75,7 @@ class KeyFinder:
         text = _basic.sub(self._redact_credentials, text)
         pieces: list[str] = []
         done = 0
-        for start, end, secret in self._plain(text):
+        for start, end, secret in self.find(text):
             # Keys may overlap: never show a part of a key that is already hidden.
             if start >= done:
                 pieces += (self._suspicious.sub(_hidden, text[done:start]), str(secret))
@@ -87,10 +92,11 @@ class KeyFinder:
             if checksum(f"{prefix}{body}".encode()).decode() == check:
                 yield FoundKey(match.start(), match.end("check"), Secret(prefix + body + check, prefix=prefix))
 
-    def _in_credentials(self, text: str) -> Iterator[FoundKey]:
-        for match in _basic.finditer(text):
-            for key in self._plain(_decoded(match["credentials"])):
-                yield FoundKey(*match.span("credentials"), key.secret)
+    def _in_base64(self, text: str) -> Iterator[FoundKey]:
+        for maybe in self._base64.find(text):
+            key = next(self._plain(maybe.text), None)
+            if key is not None and key.start == 0:
+                yield FoundKey(maybe.start, maybe.end_of(key.secret.reveal()), key.secret)
 
     def _redact_credentials(self, match: "re.Match[str]") -> str:
         """Replace the credentials by the redacted user name and password, if one of them contains a key."""
@@ -105,14 +111,7 @@ def _hidden(match: "re.Match[str]") -> str:
 
 
 def _decoded(credentials: str) -> str:
-    """Return the decoded Basic credentials, without an incomplete byte at the end."""
-    letters = credentials.partition("=")[0].partition("%")[0].replace("-", "+").replace("_", "/")
-    return b64decode(letters[: len(letters) // 4 * 4] + _end(letters)).decode("latin-1")
-
-
-def _end(letters: str) -> str:
-    left = len(letters) % 4
-    return letters[-left:].ljust(4, "=") if left > 1 else ""
+    return decoded(credentials.partition("=")[0].partition("%")[0])
 
 
 #: Finds keys with the default prefix, or a longer one.

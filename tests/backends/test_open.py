@@ -106,7 +106,7 @@ async def test_redis_is_opened_by_port(redis_server: RedisServer, scheme: str) -
         (
             "redis://localhost?on_outgae=open",
             "redis URL: got option 'on_outgae'; expected one of protocol, db, and in "
-            "open_backend also prefix, budget_ms, on_outage, expected_workers",
+            "open_backend also prefix, budget_ms, on_outage, expected_workers; did you mean 'on_outage'?",
         ),
     ],
 )

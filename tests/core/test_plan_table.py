@@ -22,6 +22,9 @@ PLANS = {"starter": {"per_minute": 60}}
         ({"plans": {"a": 5}}, "t: plans.a", "expected a table"),
         ({"plans": {"a": {}}}, "t: plans.a", "has no limit"),
         ({"plans": {"": {"per_minute": 1}}}, "t: plans.", "name: expected a non-empty string, got ''"),
+        ({"plans": {"a": {"per_minut": 1}}}, "t: plans.a.per_minut", "refusal; did you mean 'per_minute'?"),
+        ({"plans": PLANS, "overides": {}}, "t: overides", "did you mean 'overrides'?"),
+        ({"plans": PLANS, "default": "startr"}, "t: default", "did you mean 'starter'?"),
         ({"plans": {"a": {"per_fortnight": 1}}}, "t: plans.a.per_fortnight", "unknown key; allowed are per_second"),
         ({"plans": {"a": {"per_minute": 0}}}, "t: plans.a.per_minute", "expected an integer >= 1"),
         ({"plans": {"a": {"per_minute": -5}}}, "t: plans.a.per_minute", "expected an integer >= 1"),
@@ -137,8 +140,8 @@ def test_unknown_plan() -> None:
 
 
 def test_no_default() -> None:
-    """Without a default plan, a caller without a plan is an error."""
-    with pytest.raises(InvalidLimit, match=r"the table has no default; .*; write default='starter', for example"):
+    """Without a default plan, a caller without a plan is an error, which says what to write."""
+    with pytest.raises(InvalidLimit, match=r"the table has no default; allowed are starter; write default='starter'$"):
         PlanTable([STARTER]).resolve(Caller("key_1"))
 
 

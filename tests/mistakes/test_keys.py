@@ -38,7 +38,7 @@ MISTAKES: list[Mistake] = [
     (
         'sync_gate(identify=StaticKeys({"awx_example_key": "stater"}))',
         InvalidLimit,
-        "StaticKeys: key 1: plan: there is no plan 'stater'; allowed are starter, growth",
+        "StaticKeys: key 1: plan: there is no plan 'stater'; allowed are starter, growth; did you mean 'starter'?",
     ),
     (
         'sync_gate(identify=StaticKeys({"starter": "awx_example_key"}))',

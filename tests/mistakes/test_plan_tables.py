@@ -56,7 +56,8 @@ MISTAKES: list[Mistake] = [
         'PlanTable([plan], overrides={"acct_acme": {"per_minut": 5}})',
         InvalidLimit,
         "plan table: overrides.acct_acme.per_minut: unknown key; allowed are plan, per_second, "
-        "per_minute, per_hour, per_day, per_week, per_month, per_year, rates, concurrent, shadow, account, times",
+        "per_minute, per_hour, per_day, per_week, per_month, per_year, rates, concurrent, shadow, account, times; "
+        "did you mean 'per_minute'?",
     ),
     (
         'PlanTable([plan], overrides={"acct_acme": {"plan": "gold"}})',

@@ -132,6 +132,16 @@ MISTAKES: list[Mistake] = [
         "Rate: got the unknown option 'perod_ms'; write period_ms",
     ),
     (
+        "Concurrency(5, ttl_seconds=9)",
+        TypeError,
+        "Concurrency: got the unknown option 'ttl_seconds'; write ttl_ms",
+    ),
+    (
+        'Rule("/x", methds=["GET"])',
+        TypeError,
+        "Rule: got the unknown option 'methds'; write methods",
+    ),
+    (
         'Plan.of("p", per_year=1_000)',
         TypeError,
         "Plan.of: got the unknown option 'per_year'; write Plan(name, (Rate.parse('1000/year'),))",

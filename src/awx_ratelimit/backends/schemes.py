@@ -1,11 +1,11 @@
 """The schemes of the URLs of backends, and what to write instead of a text that has none of them."""
 
 import re
-from difflib import get_close_matches
 from pathlib import PurePath
 from typing import Final
 from urllib.parse import quote
 
+from awx_ratelimit.core.option_names import nearest
 from awx_ratelimit.core.validation import type_name
 
 _TCP: Final = ("redis", "rediss", "valkey", "valkeys")
@@ -65,5 +65,5 @@ def _remedy(text: str, scheme: str) -> str:
     for part in scheme.split("+"):
         if part in SCHEMES and "://" in text:
             return f"{part}://"
-    near = get_close_matches(scheme, SCHEMES, 1, 0.7) if "://" in text else []
-    return f"{near[0]}://" if near else ""
+    near = nearest(scheme, SCHEMES) if "://" in text else ""
+    return f"{near}://" if near else ""

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import typer
 
 from awx_ratelimit.cli.app_gates import gate_around, imported
+from awx_ratelimit.core.option_names import did_you_mean
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.http.explain import AnyGate
@@ -32,7 +33,8 @@ class PlanSource(NamedTuple):
 def plan_among(plans: Mapping[str, Plan], name: str) -> Plan:
     """The plan `name`. Raises BadParameter that lists all plans."""
     if name not in plans:
-        raise typer.BadParameter(f"expected one of the plans {', '.join(plans)}, got {name!r}", param_hint="--plan")
+        said = f"expected one of the plans {', '.join(plans)}, got {name!r}{did_you_mean(name, plans)}"
+        raise typer.BadParameter(said, param_hint="--plan")
     return plans[name]
 
 

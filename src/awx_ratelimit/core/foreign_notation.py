@@ -4,9 +4,10 @@ They are not accepted: a unit such as ``m`` has other meanings elsewhere. Errors
 """
 
 import re
-from difflib import get_close_matches
 from fractions import Fraction
 from typing import Final
+
+from awx_ratelimit.core.option_names import nearest
 
 _UNITS: Final = {
     "second": ("s", "sec", "secs"),
@@ -26,8 +27,6 @@ _RATE: Final = re.compile(
     re.IGNORECASE,
 )
 _MAX_LENGTH: Final = 64
-#: Below this likeness, another word than a unit was meant.
-_LIKENESS: Final = 0.75
 
 
 def in_our_notation(text: str) -> str:
@@ -47,4 +46,4 @@ def in_our_notation(text: str) -> str:
 
 def _unit(word: str) -> str:
     """The unit that `word` means; empty if it means none."""
-    return _UNIT_OF.get(word.lower()) or next(iter(get_close_matches(word.lower(), _UNITS, 1, _LIKENESS)), "")
+    return _UNIT_OF.get(word.lower()) or nearest(word, _UNITS)

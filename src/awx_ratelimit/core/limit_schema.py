@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from awx_ratelimit.core.notation import ParsedRate, parse_notation, spelled
+from awx_ratelimit.core.option_names import did_you_mean
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import REQUESTS, Concurrency, Rate, is_name
 from awx_ratelimit.core.validation import escape_unprintable, short_repr
@@ -55,7 +56,8 @@ class Place:
             raise self.error(f"expected a table with the keys {keys}, got {short_repr(value)}")
         for key in value:
             if not isinstance(key, str) or (allowed is not None and key not in allowed):
-                raise self.at(key).error(f"unknown key; allowed are {', '.join(allowed or ('strings',))}")
+                near = did_you_mean(key, allowed or ())
+                raise self.at(key).error(f"unknown key; allowed are {', '.join(allowed or ('strings',))}{near}")
         return value
 
 

@@ -7,6 +7,8 @@ from functools import wraps
 from typing import Any, Final, TypeVar, cast
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+#: Below this likeness, another name was meant.
+_LIKENESS: Final = 0.7
 _PER: Final = "per='address', or per=function: it returns the subject of a Request"
 _FIRST: Final = "the limit as the first argument: limit('5/minute')"
 _METHODS: Final = "limit(...) on the function of each method, or a Rule with methods and a budget"
@@ -42,6 +44,8 @@ PLAN_HINTS: Final = {
     "slots": "Plan.of(name, concurrent=5), or Plan(name, rates, Concurrency(5))",
     "concurrent": "Plan.of(name, concurrent=5), or Plan(name, rates, Concurrency(5))",
 }
+#: for slots,
+SLOT_HINTS: Final = {"ttl_seconds": "ttl_ms", "max_hold_seconds": "max_hold_ms"}
 #: and for a rate.
 RATE_HINTS: Final = {
     **dict.fromkeys(
@@ -53,6 +57,17 @@ RATE_HINTS: Final = {
     **dict.fromkeys(("requests", "limit", "amount", "times"), "tokens"),
     **dict.fromkeys(("seconds", "minutes", "hours", "window"), "period_ms"),
 }
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The name in `known` that was probably meant by `name`; empty if there is none."""
+    return next(iter(get_close_matches(name.lower(), known, 1, _LIKENESS)), "")
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The end of an error about the unknown `name`: ``; did you mean 'starter'?``. Empty if none in `known` is near."""
+    near = nearest(name, known) if isinstance(name, str) else ""
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def with_option_hints(hints: Mapping[str, str]) -> Callable[[_Function], _Function]:
@@ -96,6 +111,6 @@ def unknown_options(given: Iterable[str], known: Collection[str], hints: Mapping
     unknown = [name for name in given if name not in known]
     if not unknown:
         return ""
-    remedies = [hints.get(name) or next(iter(get_close_matches(name.lower(), known, 1)), "") for name in unknown]
+    remedies = [hints.get(name) or nearest(name, known) for name in unknown]
     remedy = ", ".join(dict.fromkeys(remedies)) if all(remedies) else f"one of {', '.join(known)}"
     return f"got the unknown option{'s' * (len(unknown) > 1)} {', '.join(map(repr, unknown))}; write {remedy}"

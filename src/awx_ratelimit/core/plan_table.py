@@ -9,6 +9,7 @@ from typing import Any
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.limit_schema import Place
+from awx_ratelimit.core.option_names import did_you_mean
 from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
 from awx_ratelimit.core.plan_changes import warn_of_removed_plans
 from awx_ratelimit.core.plan_schema import (
@@ -200,8 +201,9 @@ class PlanTable:
             return name
         allowed = f"allowed are {', '.join(self._plans) or 'none: the table is empty'}"
         if name is not None:
-            raise place.error(f"there is no plan {name!r}; {allowed}")
-        remedy = f"; write default={next(iter(self._plans))!r}, for example" if self._plans else ""
+            raise place.error(f"there is no plan {name!r}; {allowed}{did_you_mean(name, self._plans)}")
+        example = ", for example" if len(self._plans) > 1 else ""
+        remedy = f"; write default={next(iter(self._plans))!r}{example}" if self._plans else ""
         raise place.error(f"no plan is given and the table has no default; {allowed}{remedy}")
 
 

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from awx_ratelimit.core.calendar_periods import LONGEST_MS, EqualPeriods, Period, Periods, calendar_periods
 from awx_ratelimit.core.notation import parse_notation, spelled
-from awx_ratelimit.core.option_names import RATE_HINTS, with_option_hints
+from awx_ratelimit.core.option_names import RATE_HINTS, SLOT_HINTS, with_option_hints
 from awx_ratelimit.core.validation import check_bool, check_whole_number, set_fields, short_repr
 from awx_ratelimit.errors import InvalidLimit
 
@@ -207,3 +207,7 @@ class Concurrency:
         if self.max_hold_ms is not None:
             check_whole_number(self.max_hold_ms, f"{CONCURRENT}: max_hold_ms")
         check_bool(self.shadow, f"{CONCURRENT}: shadow")
+
+
+# The initializer is the one that `dataclass` writes.
+Concurrency.__init__ = with_option_hints(SLOT_HINTS)(Concurrency.__init__)  # type: ignore[method-assign]

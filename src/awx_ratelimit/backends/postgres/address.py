@@ -4,13 +4,14 @@ No error repeats text that may be part of a password.
 """
 
 import re
-from difflib import get_close_matches
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from awx_ratelimit.core.option_names import did_you_mean
 
 _QUOTED: Final = "write each of / # ? % @ in a password as %2F %23 %3F %25 %40"
 _EXPECTED: Final = (
@@ -61,8 +62,7 @@ def _unknown_option(url: str) -> str | None:
     unknown = [name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in known]
     if not unknown or not _is_option(unknown[0]) or "@" in query or "%40" in query:
         return None
-    near = get_close_matches(unknown[0], {*known, "schema", "prefix", "budget_ms", "on_outage", "expected_workers"}, 1)
-    advice = f"; did you mean {near[0]!r}?" if near else ""
+    advice = did_you_mean(unknown[0], {*known, "schema", "prefix", "budget_ms", "on_outage", "expected_workers"})
     return f"postgresql URL: expected {_OPTIONS}; got {unknown[0]!r}{advice}"
 
 

@@ -17,6 +17,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
+from awx_ratelimit.core.option_names import did_you_mean
+
 #: The schemes that users write, and those of redis-py.
 _SCHEMES = {
     "redis": "redis",
@@ -42,7 +44,7 @@ _TLS_OPTIONS = {
     "ssl_check_hostname": "true or false",
 }
 _SENTINEL_OPTIONS = {"sentinel_username": _TEXT, "sentinel_password": _TEXT}
-_BACKEND_OPTIONS = "and in open_backend also prefix, budget_ms, on_outage, expected_workers"
+_BACKEND_OPTIONS = ("prefix", "budget_ms", "on_outage", "expected_workers")
 
 
 class Address(NamedTuple):
@@ -170,7 +172,9 @@ def _parse_options(query: str, scheme: str, options: dict[str, str]) -> dict[str
             got = f"option {name!r}" if may_show else "an unknown option"
             tls = " (only with rediss://)" if name in _TLS_OPTIONS else ""
             tls = "; for TLS, write rediss://" if name in ("ssl", "tls") and scheme == "redis" else tls
-            raise ValueError(f"redis URL: got {got}{tls}; expected one of {', '.join(known)}, {_BACKEND_OPTIONS}")
+            near = did_you_mean(name, (*known, *_BACKEND_OPTIONS)) if may_show else ""
+            named = f"{', '.join(known)}, and in open_backend also {', '.join(_BACKEND_OPTIONS)}"
+            raise ValueError(f"redis URL: got {got}{tls}; expected one of {named}{near}")
         if not _is_valid(value, known[name]):
             got = f", got {value!r}" if may_show and known[name] != _TEXT else ""
             raise ValueError(f"redis URL: {name}: expected {known[name]}{got}")

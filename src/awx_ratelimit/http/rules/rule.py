@@ -7,6 +7,7 @@ from typing import Any
 
 from awx_ratelimit.core.budget import checked_own_scope
 from awx_ratelimit.core.joint_claim import Cost, checked_cost, cost_by_measure
+from awx_ratelimit.core.option_names import with_option_hints
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.core.validation import describe, exact_int, set_fields
@@ -172,6 +173,10 @@ class Rule:
 
     def _error(self, message: str) -> InvalidLimit:
         return InvalidLimit(f"Rule({self.path!r}): {message}")
+
+
+# The initializer is the one that `dataclass` writes.
+Rule.__init__ = with_option_hints({})(Rule.__init__)  # type: ignore[method-assign]
 
 
 def _is_method_name(name: object) -> bool:

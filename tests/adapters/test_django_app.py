@@ -21,6 +21,7 @@ from tests.adapters.django_site import ENTRY, Site
 
 from awx_ratelimit import (
     Budget,
+    Caller,
     Gate,
     Limiter,
     MemoryBackend,
@@ -33,6 +34,7 @@ from awx_ratelimit import (
 )
 from awx_ratelimit.adapters.django import DjangoUser
 from awx_ratelimit.adapters.django.configuration import configuration
+from awx_ratelimit.core.budget import own_account
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.observability.observers import Observer
 from awx_ratelimit.testing import ManualClock
@@ -165,6 +167,45 @@ def test_scope(backend: MemoryBackend) -> None:
     assert run(configured, "reset", address, "--scope", "login") == "usage reset\n"
     assert "in the scope 'login' now" in run(configured, "show", address, "--scope", "login")
     assert run(configured, "show", address, "--scope", "other", "--plan", "p").startswith("other.minute: 53 of 60")
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [(["acme"], 7), (["ada"], 7), (["bob"], 9), (["acme", "--plan", "member"], 7)],
+)
+def test_show_of_an_account(backend: MemoryBackend, words: list[str], left: int) -> None:
+    """`show --scope account` means what all keys of an account share, by the account or by one of its subjects."""
+    shared = Plan.of("all", per_month=10)
+    member = Plan.of("member", per_minute=60, account=shared)
+    Limiter(backend).acquire("ada", PLAN, 3, also=[Budget("acme", shared, "account")])
+    Limiter(backend).acquire("bob", PLAN, also=[own_account("bob", shared)])
+    keys = {"awx_a": Caller("ada", "member", account="acme"), "awx_b": Caller("bob", "member")}
+    shown = run(settings(backend, keys=keys, plans=[member]), "show", *words, "--scope", "account")
+
+    assert shown.startswith(f"account.month: {left} of 10 left, full again in ")
+    assert "note" not in shown
+
+
+def test_show_of_no_shared_limits(backend: MemoryBackend) -> None:
+    """If the keys of an account share no limits, or use none of them, `show --scope account` says so."""
+    team = Plan.of("team", per_minute=60, account=Plan.of("all", per_month=10))
+    words = ("show", "acme", "--scope", "account")
+
+    own = {"identify": lambda _: None, "backend": backend}
+
+    assert run({**own, "plans": [PLAN]}, *words).startswith("note: the keys of 'acme' share no limits, because the ")
+    limit, note = run({**own, "plans": [team]}, *words).splitlines()
+    assert limit == "account.month: 10 of 10 left"
+    assert "For a subject, write: manage.py awx_ratelimit show acme. See" in note
+
+
+def test_show_of_everybody(backend: MemoryBackend) -> None:
+    """`show service --scope service` shows the limits that everybody shares."""
+    everybody = Plan.of("all", per_hour=90)
+    Limiter(backend).acquire("service", everybody, 2, scope="service")
+
+    shown = run(settings(backend, service=everybody), "show", "service", "--scope", "service")
+    assert shown.startswith("service.hour: 88 of 90 left")
 
 
 def test_looking_creates_no_file(tmp_path: Path) -> None:
@@ -390,7 +431,7 @@ def test_show_of_nothing_used(backend: MemoryBackend) -> None:
     assert shown[2].startswith(
         "note: the subject uses none of its limits now. Either it made no requests, everything has"
     )
-    assert "For an account, write: awx-ratelimit usage account ID. See docs/identify.md" in shown[2]
+    assert "For an account, write: manage.py awx_ratelimit show ID --scope account. See docs/identify.md" in shown[2]
 
 
 @pytest.mark.parametrize("command", ["show", "reset"])

@@ -324,7 +324,7 @@ def test_nothing_recorded(run: Run, url: str, used: str) -> None:
     assert unknown.status == 0
     assert unknown.err == (
         "note: the subject uses none of its limits now. Either it made no requests, everything has refilled, or your "
-        "app names it otherwise. For an account, write: awx-ratelimit usage account ID. "
+        "app names it otherwise. For an account, write: awx-ratelimit usage ID --scope account. "
         "See docs/identify.md#the-name-of-a-subject\n"
     )
     # The name of a key is no account.
@@ -440,6 +440,79 @@ def test_unknown_scope(run: Run, url: str, budgets: str, words: tuple[str, ...],
 
     assert (ran.status, ran.out) == (2, "")
     assert says in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "of", "used"),
+    [
+        (("acme",), "acme", 3),
+        (("ada",), "acme", 3),
+        (("bob", "--account", "acme"), "acme", 3),
+        (("acme", "--plan", "member"), "acme", 3),
+        (("bob",), "bob", 1),
+        (("bob", "--no-account"), "bob", 1),
+    ],
+)
+def test_scope_of_accounts(run: Run, url: str, named: Named, words: tuple[str, ...], of: str, used: int) -> None:
+    """--scope account shows what all keys of an account share, by the account or by a key; alone, what a key uses."""
+    member = Plan.of("member", per_minute=60, account=Plan.of("all", per_month=10))
+    keys = StaticKeys({"awx_a": Caller("ada", member, account="acme"), "awx_b": Caller("bob", member)})
+    with closing(Limiter(open_backend(url))) as limiter:
+        gate = Gate(limiter, plans=PlanTable([member], default="member"), identify=keys)
+        for key in ("a", "a", "a", "b"):
+            headers = {b"x-api-key": [f"awx_{key}".encode()]}
+            gate.admit(Request("GET", "/", None, lambda name, sent=headers: sent.get(name, [])))  # type: ignore[misc]
+
+    ran = run("usage", *words, "--scope", "account", "--plans", named(gate), "--backend", url, "--json")
+
+    assert ran.status == 0, ran.err
+    assert [(one["limit"], one["scope"], one["subject"], one["used"]) for one in ran.json["limits"]] == [
+        ("account.month", "account", of, used)
+    ]
+    assert ran.err == ""
+
+
+def test_scope_of_accounts_in_a_store(capacities: Words, service: KeyService) -> None:
+    """--scope account means the account of a stored key, or the account itself, with its overrides."""
+    key = service.create("acme", "n").key.id
+    service.accounts.set_overrides("acme", {"account": {"per_day": 70}})
+
+    assert capacities("acme", "--scope", "account") == {"account.day": 70}
+    assert capacities(key, "--scope", "account") == {"account.day": 70}
+
+
+def test_scope_without_account_limits(run: Run, url: str) -> None:
+    """As `usage account`, --scope account says so if the keys of the account share no limits."""
+    words = (("acme", "--scope", "account"), ("account", "acme"))
+    of_scope, of_account = (run("usage", *each, "--backend", url, "--json") for each in words)
+
+    assert of_scope == of_account
+    assert "the keys of 'acme' share no limits, because the plan 'starter' has no table `account`" in of_scope.err
+
+
+@pytest.mark.parametrize("subject", ["service", "ada"])
+def test_scope_of_everybody(run: Run, url: str, named: Named, subject: str) -> None:
+    """--scope service shows the limits that everybody shares, of the plan table or of the gate."""
+    everybody = Plan.of("all", per_hour=90)
+    table = PlanTable([LOGIN], default="login", service=everybody)
+    with closing(Limiter(open_backend(url))) as limiter:
+        limiter.acquire("service", everybody, 2, scope="service")
+    apps = [
+        table,
+        Gate(
+            Limiter(MemoryBackend()),
+            plans=PlanTable([LOGIN], default="login"),
+            identify=StaticKeys({}),
+            service=everybody,
+        ),
+    ]
+    words = ("usage", subject, "--scope", "service", "--backend", url, "--json")
+
+    for app in apps:
+        shown = run(*words, "--plans", named(app)).json
+        assert shown["subject"] == "service"
+        assert [(one["limit"], one["used"]) for one in shown["limits"]] == [("service.hour", 2)]
+    assert "scope: the plan table has no limits that everybody shares; add [service] to it" in run(*words).err
 
 
 def test_unknown_plan_of_an_app(run: Run, url: str, app: str) -> None:

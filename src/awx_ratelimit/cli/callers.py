@@ -4,7 +4,7 @@ They are those of the key store or of the app that the command names.
 """
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -77,6 +77,13 @@ def _stored_subject(key: str, database: str) -> str:
     return found.key.id
 
 
+class Found(NamedTuple):
+    """The caller that a command means. `is_known`: the key store or the app knows it."""
+
+    caller: Caller
+    is_known: bool
+
+
 def caller_of(
     subject: str,
     account: str | None = None,
@@ -84,7 +91,7 @@ def caller_of(
     *,
     database: str | None = None,
     gate: AnyGate | None = None,
-) -> Caller:
+) -> Found:
     """The caller that `subject` is, as the key store `database` or the app of `gate` knows it.
 
     `account` and `plan` replace what they know. Raises AccountNotFound and KeyNotFound if there is a `database` that
@@ -94,12 +101,12 @@ def caller_of(
     found = None if database is None else _in_store(database, subject, account, has_plan=plan is not None)
     if found is None and gate is not None:
         found = known_caller(gate.parts, subject, account, has_plan=plan is not None)
-    return _with(found or Caller(subject), account, plan, gate)
+    return _with(found, Caller(subject), account, plan, gate)
 
 
 def given_caller(
     subject: str, account: str | None, plan: str | None, *, database: str | None, gate: AnyGate | None
-) -> Caller:
+) -> Found:
     """As `caller_of`. '-' is the caller of the key on standard input, and its subject is printed.
 
     The key store finds that caller; without one, the identifier of the app does.
@@ -108,12 +115,22 @@ def given_caller(
         return caller_of(named_subject(subject, database), account, plan, database=database, gate=gate)
     found = _caller_with_key(gate, key_from_stdin("SUBJECT"))
     output.say(f"subject: {found.subject}")
-    return _with(found, account, plan, gate)
+    return _with(found, found, account, plan, gate)
+
+
+def sharing_caller(
+    subject: str, account: str | None, plan: str | None, *, database: str | None, gate: AnyGate | None
+) -> Found:
+    """As `given_caller`, for what the keys of an account share: a name of no known caller is that of the account."""
+    found = given_caller(subject, account, plan, database=database, gate=gate)
+    if found.is_known or account is not None:
+        return found
+    return account_of(found.caller.subject, plan, database=database, gate=gate)
 
 
 def account_of(
     account: str, plan: str | None = None, *, database: str | None = None, gate: AnyGate | None = None
-) -> Caller:
+) -> Found:
     """The account itself, with the plan that its keys have. The arguments and the errors are those of `caller_of`."""
     found = None
     if database is not None:
@@ -121,12 +138,13 @@ def account_of(
             found = stored_account(service, account)
     elif gate is not None:
         found = known_account(gate.parts, account)
-    return _with(found or Caller(account), account, plan, gate)
+    return _with(found, Caller(account), account, plan, gate)
 
 
-def _with(found: Caller, account: str | None, plan: str | None, gate: AnyGate | None) -> Caller:
+def _with(known: Caller | None, unknown: Caller, account: str | None, plan: str | None, gate: AnyGate | None) -> Found:
+    found = known or unknown
     chosen = found.plan if plan is None else _named_plan(plan, gate)
-    return replace(found, plan=chosen, account=account or found.account)
+    return Found(replace(found, plan=chosen, account=account or found.account), known is not None)
 
 
 def _in_store(database: str, subject: str, account: str | None, *, has_plan: bool) -> Caller | None:

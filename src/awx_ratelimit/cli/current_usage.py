@@ -7,25 +7,26 @@ from typing import Annotated, Any, Final
 import typer
 
 from awx_ratelimit.cli import output
-from awx_ratelimit.cli.callers import StoreOfCallers, Subject, account_of, given_caller
+from awx_ratelimit.cli.callers import StoreOfCallers, Subject, account_of, given_caller, sharing_caller
 from awx_ratelimit.cli.options import AppPlans, Csv, Json, with_options
 from awx_ratelimit.cli.plan_sources import PlanSource, plan_source
 from awx_ratelimit.cli.server_commands import Backend, limiter_at
 from awx_ratelimit.core import durations, plan_words
-from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget, own_account
+from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.usage import Usage
 from awx_ratelimit.http.subject_usage import (
+    account_budget,
+    budget_in,
     budget_usages,
     current_usages,
     note_if_unused,
     note_if_unused_account,
-    rule_budget,
+    note_of_no_shared_limits,
 )
 from awx_ratelimit.keys.csv_text import csv_of_fields
 from awx_ratelimit.keys.validation import refuse_key
-from awx_ratelimit.runtime.documentation import page
 
 _FIELDS: Final = ("limit", "scope", "subject", "measure", "capacity", "used", "remaining", "reset_after_ms")
 _COLUMNS: Final = ("limit", "of", "counts", "used", "remaining", "capacity", "full again in")
@@ -78,8 +79,8 @@ class SubjectOptions(AccountOptions):
     scope: Annotated[
         str | None,
         typer.Option(
-            help="Print the limits in this scope, such as the budget of a rule of the app in --plans. The limits of "
-            "any other scope are those of --plan."
+            help="Print the limits in this scope: `account`, `service`, or the budget of a rule of the app in "
+            "--plans. The limits of any other scope are those of --plan."
         ),
     ] = None
 
@@ -92,11 +93,17 @@ def subject_usage(subject: Subject, options: SubjectOptions) -> None:
     no account, and what it uses of such limits by itself comes first. With --database, the subject may be the ID of a
     key, and the limits are those of its account in the key store. If the subject uses nothing now, a line on stderr
     says so. Limits of rules and of routes are not printed without --scope: `explain` prints those of a request.
+
+    With --scope account, the subject may be an account, as for `usage account`.
     """
     if options.account is not None and options.no_account:
         raise typer.BadParameter("expected one of --account and --no-account, got both", param_hint="--account")
     table, gate = plan_source(options.plans)
-    caller = given_caller(subject, options.account, options.plan, database=options.database, gate=gate)
+    find = sharing_caller if options.scope == ACCOUNT_SCOPE and not options.no_account else given_caller
+    caller, _ = find(subject, options.account, options.plan, database=options.database, gate=gate)
+    if options.scope == ACCOUNT_SCOPE:
+        _print_shared(caller, table.resolve(caller), options)
+        return
     if options.scope is not None:
         _print_scope(caller, options.scope, PlanSource(table, gate), options)
         return
@@ -105,7 +112,7 @@ def subject_usage(subject: Subject, options: SubjectOptions) -> None:
     # Where the store or the app names the account, the plan may share no limit among its keys.
     shares = plan.account is not None or (options.database is None and gate is None)
     has_shared = (account is not None and shares) or options.no_account
-    shared = [_account_budget(account, caller.subject, plan)] if has_shared else []
+    shared = [_shared_budget(caller, plan)] if has_shared else []
     with limiter_at(options.backend) as limiter:
         usages = current_usages(limiter, caller.subject, plan, shared)
     output.say_all(note_if_unused(caller.subject, usages))
@@ -116,7 +123,7 @@ def subject_usage(subject: Subject, options: SubjectOptions) -> None:
 
 def _print_scope(caller: Caller, scope: str, source: PlanSource, options: SubjectOptions) -> None:
     if options.plan is None:
-        budget = rule_budget(None if source.gate is None else source.gate.parts, caller, scope)
+        budget = budget_in(scope, source.table, None if source.gate is None else source.gate.parts, caller)
     else:
         # A caller of no table, so that no override of the subject applies.
         plan = caller.plan if isinstance(caller.plan, Plan) else source.plan_named(options.plan)
@@ -135,19 +142,23 @@ def account_usage(account: AccountId, options: AccountOptions) -> None:
     them is used now, a line on stderr says so.
     """
     table, gate = plan_source(options.plans)
-    plan = table.resolve(account_of(account, options.plan, database=options.database, gate=gate))
+    caller, _ = account_of(account, options.plan, database=options.database, gate=gate)
+    _print_shared(caller, table.resolve(caller), options)
+
+
+def _print_shared(caller: Caller, plan: Plan, options: AccountOptions) -> None:
+    name = caller.account or caller.subject
+    whose = {"subject" if caller.account is None else "account": name}
     _note_built_in_plans(options)
-    if plan.account is None:
-        output.say(
-            f"note: the keys of {account!r} share no limits, because the plan {plan.name!r} has no table `account`. "
-            f"For what one key uses, write: awx-ratelimit usage ID. See {page('organisations', 'in-an-app')}"
-        )
-        _print({"account": account}, [], options)
+    budget = account_budget(caller, plan)
+    if budget is None:
+        output.say(note_of_no_shared_limits(name, plan))
+        _print(whose, [], options)
         return
     with limiter_at(options.backend) as limiter:
-        usages = budget_usages(limiter, Budget(account, plan.account, ACCOUNT_SCOPE))
-    output.say_all(note_if_unused_account(account, usages))
-    _print({"account": account}, _with_measures(usages, [plan.account]), options)
+        usages = budget_usages(limiter, budget)
+    output.say_all(note_if_unused_account(name, usages))
+    _print(whose, _with_measures(usages, [budget.plan]), options)
 
 
 def _note_built_in_plans(options: AccountOptions) -> None:
@@ -159,16 +170,15 @@ def _note_built_in_plans(options: AccountOptions) -> None:
         )
 
 
-def _account_budget(account: str | None, subject: str, plan: Plan) -> Budget:
-    if plan.account is None:
+def _shared_budget(caller: Caller, plan: Plan) -> Budget:
+    budget = account_budget(caller, plan)
+    if budget is None:
         raise typer.BadParameter(
             f"expected a plan whose keys share limits, got {plan.name!r}, which has no table `account`; "
             "omit the option, or name another --plan",
-            param_hint="--account" if account is not None else "--no-account",
+            param_hint="--account" if caller.account is not None else "--no-account",
         )
-    if account is None:
-        return own_account(subject, plan.account)
-    return Budget(account, plan.account, ACCOUNT_SCOPE)
+    return budget
 
 
 def _with_measures(usages: Iterable[Usage], plans: Iterable[Plan]) -> list[tuple[Usage, str]]:

@@ -121,7 +121,7 @@ def _identifier(gate: AnyGate, options: ExplainOptions) -> Callable[[Request], A
         except KeyNotFound as error:
             raise no_such_key(key_id) if account is None else missing_key(keys, key_id, account) from error
     if options.subject is not None:
-        caller = caller_of(options.subject, options.account, options.plan, gate=gate)
+        caller = caller_of(options.subject, options.account, options.plan, gate=gate).caller
         return found_by(lambda: caller)
     return None
 

@@ -117,7 +117,7 @@ class LoadTestOptions:
                 raise typer.BadParameter("give either --plan, or --rate and --slots, not both")
             return Plan("given", self._rates(self.rate), _concurrency(self.slots), account)
         table, gate = plan_source(self.plans)
-        return table.resolve(caller_of("loadtest", plan=self.plan, gate=gate))
+        return table.resolve(caller_of("loadtest", plan=self.plan, gate=gate).caller)
 
     def _account_limits(self) -> Plan | None:
         if not self.account_rate and self.account_slots is None:

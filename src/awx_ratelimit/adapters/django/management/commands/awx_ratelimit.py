@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
@@ -12,23 +12,28 @@ from django.core.management.base import BaseCommand, CommandError
 from awx_ratelimit.adapters.django.configuration import Configuration, configuration
 from awx_ratelimit.adapters.django.trial import tried
 from awx_ratelimit.core import durations
-from awx_ratelimit.core.budget import Budget
+from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.usage import Usage
 from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
-from awx_ratelimit.http.known_callers import actor_name, key_service_of, known_caller, knows
+from awx_ratelimit.http.known_callers import actor_name, key_service_of, known_account, known_caller, knows
 from awx_ratelimit.http.plan_listing import PlanListing
 from awx_ratelimit.http.resetting import nothing_to_reset, reset_usage, usage_reset
 from awx_ratelimit.http.subject_usage import (
+    account_budget,
+    budget_in,
     budget_usages,
     current_usages,
     note_if_unused,
-    rule_budget,
+    note_if_unused_account,
+    note_of_no_shared_limits,
     shared_limits,
 )
 from awx_ratelimit.keys.validation import refuse_key
 from awx_ratelimit.limiter_sync import Limiter
+
+_SHOW: Final = "manage.py awx_ratelimit show"
 
 
 class Command(BaseCommand):
@@ -45,8 +50,12 @@ class Command(BaseCommand):
         show.add_argument("--plan", help="Plan of the subject. Default: the one that it has, or the default plan.")
         reset = commands.add_parser("reset", help="Reset the usage of a subject. Requests in flight stay counted.")
         for one in (show, reset):
-            one.add_argument("subject", help="Subject of the caller, such as user_7 or key_1.")
-            one.add_argument("--scope", help="Only the limits in this scope, such as the budget of a rule.")
+            one.add_argument("subject", help="Subject of the caller, such as user_7 or key_1; or see --scope.")
+            one.add_argument(
+                "--scope",
+                help="Only the limits in this scope: the budget of a rule; `account` for what the keys of an account "
+                "share, where the subject is the account; or `service`, for the subject `service`.",
+            )
 
     def handle(
         self, *_: Any, action: str, subject: str = "", plan: str | None = None, scope: str | None = None, **__: Any
@@ -60,7 +69,9 @@ class Command(BaseCommand):
             if not subject:
                 raise CommandError("subject: expected a subject such as user_7, got an empty string")
             refuse_key(subject, "subject", remedy="write the subject that your app gives the caller, such as user_7")
-            if action == "show":
+            if action == "show" and scope == ACCOUNT_SCOPE:
+                self._show_account(found, subject, plan)
+            elif action == "show":
                 self._show(found, subject, plan, scope)
             else:
                 self._reset(found, subject, scope)
@@ -96,11 +107,30 @@ class Command(BaseCommand):
         usages_in = _look(found, caller, scope, has_plan=named_plan is not None)
         with found.opened_to_look() as limiter:
             usages = usages_in(limiter)
+        self._print_usages(usages)
+        for note in note_if_unused(caller.subject, usages, scope, command=_SHOW):
+            self._note(note)
+
+    def _show_account(self, found: Configuration, name: str, named_plan: str | None) -> None:
+        caller = _sharing_caller(found, name, named_plan)
+        account, plan = caller.account or caller.subject, found.plans.resolve(caller)
+        budget = account_budget(caller, plan)
+        if budget is None:
+            self._note(note_of_no_shared_limits(account, plan, command=_SHOW))
+            return
+        with found.opened_to_look() as limiter:
+            usages = budget_usages(limiter, budget)
+        self._print_usages(usages)
+        for note in note_if_unused_account(account, usages, command=_SHOW):
+            self._note(note)
+
+    def _print_usages(self, usages: Sequence[Usage]) -> None:
         for usage in usages:
             wait = f", full again in {durations.wait(usage.reset_after_ms)}" if usage.reset_after_ms else ""
             self._print(f"{usage.limit}: {usage.remaining} of {usage.capacity} left{wait}")
-        for note in note_if_unused(caller.subject, usages, scope):
-            self.stderr.write(escape_unprintable(note))
+
+    def _note(self, text: str) -> None:
+        self.stderr.write(escape_unprintable(text))
 
     def _print(self, text: str) -> None:
         self.stdout.write(escape_unprintable(text))
@@ -108,10 +138,23 @@ class Command(BaseCommand):
 
 def _caller(found: Configuration, subject: str, plan: str | None) -> Caller:
     """The caller that `subject` is in the project. `plan` replaces its plan, which then need not be found."""
+    return _with_plan(_known(found, subject, plan) or Caller(subject), plan)
+
+
+def _sharing_caller(found: Configuration, name: str, plan: str | None) -> Caller:
+    """As `_caller`, for what the keys of an account share: a name of no known caller is that of the account."""
+    caller = _known(found, name, plan) or known_account(found.parts, name)
+    return _with_plan(caller or Caller(name, account=name), plan)
+
+
+def _known(found: Configuration, subject: str, plan: str | None) -> Caller | None:
     try:
-        caller = known_caller(found.parts, subject, has_plan=plan is not None) or Caller(subject)
+        return known_caller(found.parts, subject, has_plan=plan is not None)
     except ValueError as error:
         raise CommandError(str(error)) from error
+
+
+def _with_plan(caller: Caller, plan: str | None) -> Caller:
     return caller if plan is None else replace(caller, plan=plan)
 
 
@@ -125,5 +168,5 @@ def _look(
     if has_plan:
         budget = Budget(caller.subject, found.plans.resolve(Caller(caller.subject, caller.plan)), scope)
     else:
-        budget = rule_budget(found.parts, caller, scope)
+        budget = budget_in(scope, found.plans, found.parts, caller)
     return lambda limiter: budget_usages(limiter, budget)

@@ -55,6 +55,21 @@ def test_no_advice_if_something_else_ended_the_run(trouble: str, interrupted: bo
     assert report.gap == GAP
 
 
+@pytest.mark.parametrize(("trouble", "interrupted"), [("only 1 of 2 workers are left", False), ("", True)])
+def test_run_that_was_cut_has_not_passed(trouble: str, interrupted: bool) -> None:
+    """No report says that a run passed which was interrupted or lost a worker: JSON, JUnit and HTML agree."""
+    report = report_of("steady", "window", complete=["steady"], trouble=trouble, interrupted=interrupted)
+    junit = ET.fromstring(as_junit(report))
+    errors = [(case.get("name"), case[0].get("message")) for case in junit if case[0].tag == "error"]
+
+    assert not report.failed
+    assert as_json(report)["passed"] is False
+    assert report.outcome == "unfinished"
+    assert errors == [("the run itself", trouble or "interrupted; the report contains all requests until then")]
+    assert (junit.get("errors"), junit.get("failures")) == ("1", "0")
+    assert int(junit.get("tests", "")) == len(junit)
+
+
 def test_soak_lasts_until_the_end() -> None:
     """A soak is never cut short, and a complete run has no gap."""
     report = report_of("steady", "soak", complete=["steady"])

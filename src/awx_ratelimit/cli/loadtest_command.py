@@ -187,9 +187,7 @@ def _run(config: RunConfig, keys: list[str], signals: StopRequests, *, quiet: bo
 def _print(report: Report, unwritten: list[str]) -> None:
     rows = [(one.name, one.result, one.detail) for one in report.verdicts]
     output.print_table(("promise", "verdict", "details"), rows)
-    if report.record.interrupted:
-        output.say("interrupted; the report contains all requests until then")
-    for message in (report.record.trouble, report.gap, *unwritten):
+    for message in (report.end, report.gap, *unwritten):
         if message:
             output.say(message)
 

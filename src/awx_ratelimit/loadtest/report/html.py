@@ -90,8 +90,7 @@ def _summary(report: Report) -> str:
         f"{report.began_at:%Y-%m-%d %H:%M:%S} UTC",
         f"{len(report.record.observations)} requests in {report.seconds:.1f} s",
         *([spread] if report.record.workers else []),
-        *(["interrupted"] if report.record.interrupted else []),
-        *([report.record.trouble] if report.record.trouble else []),
+        *([report.end] if report.end else []),
         *([report.gap] if report.gap else []),
     ]
     return "; ".join(parts)

@@ -16,6 +16,7 @@ from awx_ratelimit.loadtest.runner import RunRecord
 from awx_ratelimit.runtime.clock import rfc3339
 
 PERCENTILES = (50, 95, 99)
+_INTERRUPTED: Final = "interrupted; the report contains all requests until then"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,14 @@ class Report:
         """The result of the whole run: failed, unfinished, passed or not shown."""
         if self.failed:
             return Result.FAILED
-        if self.record.trouble or self.record.interrupted:
+        if self.end:
             return "unfinished"
         return Result.PASSED if any(one.result is Result.PASSED for one in self.verdicts) else Result.NOT_SHOWN
+
+    @property
+    def end(self) -> str:
+        """Why the run ended early: it was interrupted, or its trouble. Empty if it did not."""
+        return "; ".join(filter(None, (_INTERRUPTED if self.record.interrupted else "", self.record.trouble)))
 
     @property
     def missing(self) -> dict[str, str]:
@@ -62,7 +68,7 @@ class Report:
     def gap(self) -> str:
         """`missing` in words, with what to do about it; empty if nothing is missing."""
         gap = ", ".join(f"{name} {what}" for name, what in self.missing.items())
-        if not gap or self.record.trouble or self.record.interrupted:
+        if not gap or self.end:
             return gap
         spent = f"the run has used its {self.config.seconds} s or its {self.config.requests} requests"
         return f"{spent}: {gap}. Give more --seconds or --requests, or select --profiles"
@@ -132,7 +138,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "requests": len(report.record.observations),
         "workers": report.record.workers,
         "spread_us": report.tolerances.spread_us,
-        "passed": not report.failed and not report.record.trouble,
+        "passed": not report.failed and not report.end,
         "interrupted": report.record.interrupted,
         "trouble": report.record.trouble or None,
         "missing_profiles": report.missing,
@@ -150,9 +156,9 @@ def as_junit(report: Report) -> str:
     suite = ET.Element(
         "testsuite",
         name="awx-ratelimit loadtest",
-        tests=str(len(report.verdicts) + len(report.missing) + bool(report.record.trouble)),
+        tests=str(len(report.verdicts) + len(report.missing) + bool(report.end)),
         failures=str(len(report.failed)),
-        errors=str(int(bool(report.record.trouble))),
+        errors=str(int(bool(report.end))),
         skipped=str(not_shown + len(report.missing)),
         time=f"{report.seconds:.3f}",
         timestamp=report.began_at.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -168,9 +174,9 @@ def as_junit(report: Report) -> str:
     for name, what in report.missing.items():
         case = ET.SubElement(suite, "testcase", classname=_text(report.config.url), name=f"profile {name}")
         ET.SubElement(case, "skipped", message=what)
-    if report.record.trouble:
+    if report.end:
         case = ET.SubElement(suite, "testcase", classname=_text(report.config.url), name="the run itself")
-        ET.SubElement(case, "error", message=_text(report.record.trouble))
+        ET.SubElement(case, "error", message=_text(report.end))
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
 
 

@@ -140,6 +140,19 @@ def test_request_without_a_caller(key: str | None, code: str, reason: str) -> No
     assert "awx_other" not in f"{explained} {explained!r} {explained.fields()}"
 
 
+def test_address_with_unknown_keys() -> None:
+    """An explanation of a caller's request says that its address has sent too many unknown keys, and for how long."""
+    used = client()
+    for number in range(21):
+        used.status("/v1/agents", "GET", x_api_key=f"awx_wrong_{number}")
+    request = request_to(used.gate, "GET", "/v1/agents", {}, client="192.0.2.1")
+    elsewhere = request_to(used.gate, "GET", "/v1/agents", {}, client="192.0.2.2")
+    explained, other = (used.gate.explain(each, lambda _: Caller("k", "p")) for each in (request, elsewhere))
+
+    assert (explained.outcome, explained.unknown_keys_wait_ms, other.unknown_keys_wait_ms) == ("allowed", 3_000, 0)
+    assert "for 3 seconds, a key that is not in memory is refused" in str(explained)
+
+
 def test_budget_of_a_rule() -> None:
     """The budget of a rule has its scope, its owner, and the statuses on which it is charged."""
     budget = explain(client(), "POST", "/login").budgets[-1]

@@ -91,6 +91,7 @@ class Draft:
         self._rule: AnyRule | None = None
         self._caller: ExplainedCaller | None = None
         self._cost: Cost | None = None
+        self.unknown_keys_wait_ms = 0
 
     def find_rule(self) -> bool:
         """Whether the request is not exempt. Raises UnclearPath, and what the rule's own functions raise."""
@@ -171,6 +172,7 @@ class Draft:
             status=None if code is None else status_of(code),
             code=code,
             has_route_limits=outcome == "exempt" and bool(self._route_limits()),
+            unknown_keys_wait_ms=self.unknown_keys_wait_ms,
             **fields,
         )
 

@@ -85,6 +85,9 @@ class Explanation:
 
     `budgets` include the limits of the route that this process has seen for the path. `has_route_limits`: the request
     is exempt, but its route has limits, which are not shown.
+
+    `unknown_keys_wait_ms`: the address has sent too many unknown keys. For so long, a process that has seen them
+    refuses every key of that address that it does not have in memory. 0: no wait, or no address is given.
     """
 
     method: str
@@ -101,6 +104,7 @@ class Explanation:
     retry_after_ms: int | None = None
     is_fallback: bool = False
     has_route_limits: bool = False
+    unknown_keys_wait_ms: int = 0
 
     @property
     def refusing(self) -> tuple[str, ...]:
@@ -134,6 +138,9 @@ def _lines(explained: Explanation) -> Iterator[str]:
         yield from _budget_lines(budget)
     if explained.is_fallback:
         yield "the backend is unavailable: its guard decides without it"
+    if explained.unknown_keys_wait_ms:
+        wait = durations.wait(explained.unknown_keys_wait_ms)
+        yield f"the address has sent too many unknown keys: for {wait}, a key that is not in memory is refused"
 
 
 def _verdict(explained: Explanation) -> str:

@@ -47,6 +47,8 @@ class AsyncExplains(AsyncCharges):
         caller = await self._explained_caller(request, identify)
         if not draft.identified(caller):
             return draft.passed()
+        if identify is not None and request.client is not None:
+            draft.unknown_keys_wait_ms = await self._unknown_keys_wait_ms(self._policy.unknown_keys.subject_of(request))
         parts = draft.parts(caller)
         decisions = [await self._limiter.peek_jointly(part.claim) for part in parts]
         return draft.decided(parts, decisions)
@@ -63,7 +65,10 @@ class AsyncExplains(AsyncCharges):
     async def _check_throttled(self, request: Request) -> None:
         """Raise TooManyWrongKeys if the address has sent too many unknown keys."""
         subject = self._policy.unknown_keys.subject_to_check(request)
-        if subject is not None:
-            decision = await self._limiter.peek(subject, UNKNOWN_KEYS)
-            if not decision.allowed:
-                raise TooManyWrongKeys(decision.retry_after_ms)
+        if subject is not None and (wait_ms := await self._unknown_keys_wait_ms(subject)):
+            raise TooManyWrongKeys(wait_ms)
+
+    async def _unknown_keys_wait_ms(self, subject: str) -> int:
+        """How long an address must wait before its next unknown key is looked up; 0 if it need not wait."""
+        decision = await self._limiter.peek(subject, UNKNOWN_KEYS)
+        return 0 if decision.allowed else decision.retry_after_ms

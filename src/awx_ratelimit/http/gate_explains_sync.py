@@ -50,6 +50,8 @@ class Explains(Charges):
         caller = self._explained_caller(request, identify)
         if not draft.identified(caller):
             return draft.passed()
+        if identify is not None and request.client is not None:
+            draft.unknown_keys_wait_ms = self._unknown_keys_wait_ms(self._policy.unknown_keys.subject_of(request))
         parts = draft.parts(caller)
         decisions = [self._limiter.peek_jointly(part.claim) for part in parts]
         return draft.decided(parts, decisions)
@@ -66,7 +68,10 @@ class Explains(Charges):
     def _check_throttled(self, request: Request) -> None:
         """Raise TooManyWrongKeys if the address has sent too many unknown keys."""
         subject = self._policy.unknown_keys.subject_to_check(request)
-        if subject is not None:
-            decision = self._limiter.peek(subject, UNKNOWN_KEYS)
-            if not decision.allowed:
-                raise TooManyWrongKeys(decision.retry_after_ms)
+        if subject is not None and (wait_ms := self._unknown_keys_wait_ms(subject)):
+            raise TooManyWrongKeys(wait_ms)
+
+    def _unknown_keys_wait_ms(self, subject: str) -> int:
+        """How long an address must wait before its next unknown key is looked up; 0 if it need not wait."""
+        decision = self._limiter.peek(subject, UNKNOWN_KEYS)
+        return 0 if decision.allowed else decision.retry_after_ms

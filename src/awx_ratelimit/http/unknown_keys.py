@@ -40,7 +40,7 @@ class UnknownKeys:
         """
         if not self._hooks.sends_key(request):
             return None
-        subject = self._subject(request)
+        subject = self.subject_of(request)
         last_s = self.addresses.get(subject)
         if last_s is None:
             return None
@@ -52,7 +52,7 @@ class UnknownKeys:
 
     def record(self, request: Request) -> str:
         """Remember the address of a request with an unknown key. Returns the subject to charge."""
-        subject = self._subject(request)
+        subject = self.subject_of(request)
         self.addresses.pop(subject, None)
         self.addresses[subject] = monotonic()
         while len(self.addresses) > _MAX_ADDRESSES:
@@ -64,6 +64,7 @@ class UnknownKeys:
         if decision.usages[0].reset_after_ms == 0:
             self.addresses.pop(decision.subject, None)
 
-    def _subject(self, request: Request) -> str:
+    def subject_of(self, request: Request) -> str:
+        """The subject to which unknown keys from the request's address are charged."""
         # Different from the address's own subject, which the plan for anonymous callers charges.
         return f"unknown-keys:{self._address_subject(request)}"

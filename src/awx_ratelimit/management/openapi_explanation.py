@@ -69,6 +69,11 @@ _EXPLANATION: Final[Mapping[str, Any]] = {
     "retry_after_ms": says(_COUNT_OR_NULL, "When to retry. null: the request is not refused, or waiting cannot help."),
     "is_fallback": says(FLAG, "Whether the backend is unavailable, so that its guard decided instead."),
     "has_route_limits": says(FLAG, "Whether the request is exempt but its route has limits, which are not shown."),
+    "unknown_keys_wait_ms": says(
+        COUNT,
+        "The time for which the address has to wait because of too many unknown keys: a server that has seen them "
+        "refuses every key of that address that it does not have in memory. 0: no wait.",
+    ),
     "refusing": says({"type": "array", "items": TEXT}, "The names of the limits that refuse the request."),
 }
 

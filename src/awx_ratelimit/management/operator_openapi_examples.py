@@ -80,6 +80,7 @@ _EXPLANATION: Final = {
     "retry_after_ms": None,
     "is_fallback": False,
     "has_route_limits": False,
+    "unknown_keys_wait_ms": 0,
     "refusing": [],
 }
 _STATE: Final = {"status": "active", "expires_at": None, "revoked_at": None}

@@ -132,14 +132,16 @@ class SharedLock:
         """Wait for the file lock. A decision that waited for threads first has less time left: it blames no process."""
         if self._waited_in_vain_ms >= process_wait_limit_ms():
             return self._file_lock.wait(min(_STOPPED_HOLDER_WAIT_MS, wait_ms))
-        if self._file_lock.wait(min(WAIT_MS, wait_ms)):
-            return True
-        self._waited_in_vain_ms = max(self._waited_in_vain_ms, min(WAIT_MS, wait_ms))
-        if wait_ms <= WAIT_MS:
-            return False
-        if self._file_lock.wait_longer(wait_ms - WAIT_MS):
-            return True
-        self._waited_in_vain_ms = max(self._waited_in_vain_ms, wait_ms)
+        stages = [(self._file_lock.wait, min(WAIT_MS, wait_ms))]
+        if wait_ms > WAIT_MS:
+            stages.append((self._file_lock.wait_longer, wait_ms - WAIT_MS))
+        waited_ms = 0.0
+        for wait, stage_ms in stages:
+            if wait(stage_ms):
+                return True
+            waited_ms += stage_ms
+            # After each stage: threads that wait for this one wait less from now on.
+            self._waited_in_vain_ms = max(self._waited_in_vain_ms, waited_ms)
         return False
 
     def _why_in_vain(self) -> str:

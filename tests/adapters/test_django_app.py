@@ -193,10 +193,21 @@ def test_show_of_no_shared_limits(backend: MemoryBackend) -> None:
 
     own = {"identify": lambda _: None, "backend": backend}
 
-    assert run({**own, "plans": [PLAN]}, *words).startswith("note: the keys of 'acme' share no limits, because the ")
-    limit, note = run({**own, "plans": [team]}, *words).splitlines()
+    assert "note: the keys of 'acme' share no limits, because the plan 'p'" in run({**own, "plans": [PLAN]}, *words)
+    limit, _, note = run({**own, "plans": [team]}, *words).splitlines()
     assert limit == "account.month: 10 of 10 left"
     assert "For a subject, write: manage.py awx_ratelimit show acme. See" in note
+
+
+@pytest.mark.parametrize("scope", [[], ["--scope", "account"]])
+def test_note_of_an_own_identifier(backend: MemoryBackend, scope: list[str]) -> None:
+    """`show` says that it does not know what code of the project returns for a caller."""
+    team = Plan.of("team", per_minute=60, account=Plan.of("all", per_month=10))
+    configured = {"identify": lambda _: None, "plans": [team], "backend": backend}
+
+    assert "`identify` of the app may return another plan or overrides, which need the key" in run(
+        configured, "show", "acme", *scope
+    )
 
 
 def test_show_of_everybody(backend: MemoryBackend) -> None:

@@ -573,6 +573,46 @@ def test_whole_key_of_an_own_identifier(run: Run, url: str, named: Named) -> Non
     assert "broken_key" not in broken.err
 
 
+OWN_IDENTIFIER = "note: these limits are those of the plan table. `identify` of the app may return another plan or "
+
+
+def _of_a_database(_: Request) -> Caller:
+    return Caller("user:3", "starter", account="tiny", overrides={"per_minute": 12})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("account", "tiny"), ("tiny", "--scope", "account"), ("user:3", "--account", "tiny"), ("user:3",)],
+)
+def test_note_of_an_own_identifier(run: Run, url: str, named: Named, words: tuple[str, ...]) -> None:
+    """What code of the app returns for a caller is not known by a name, and a note says so. By a key it is known."""
+    parts = {"plans": PlanTable.default(), "limiter": Limiter(MemoryBackend())}
+    app = named(Gate(**parts, identify=_of_a_database))  # type: ignore[arg-type]
+    by_name = run("usage", *words, "--plans", app, "--backend", url)
+    by_key = run("usage", "-", "--plans", app, "--backend", url, "--json", stdin=b"awx_a_key")
+    by_table = run("usage", *words, "--backend", url)
+
+    assert f"{OWN_IDENTIFIER}overrides, which need the key: awx-ratelimit usage - prints them" in by_name.err
+    assert by_key.json["limits"][0]["capacity"] == 12
+    assert "`identify`" not in by_key.err + by_table.err
+
+
+@pytest.mark.parametrize("words", [("ada",), ("address:192.0.2.1",), ("account", "acme"), ("eve",)])
+def test_no_note_of_known_identifiers(run: Run, url: str, app: str, words: tuple[str, ...]) -> None:
+    """Callers of an identifier of this library need no key: what it knows by name is all that it returns."""
+    assert "`identify`" not in run("usage", *words, "--plans", app, "--backend", url).err
+
+
+def test_note_of_an_explanation(run: Run, named: Named) -> None:
+    """`explain --subject` has the same note, and `explain --key -` has not."""
+    app = named(Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=_of_a_database))
+    by_name = run("explain", "GET", "/", "--app", app, "--subject", "user:3", "--account", "tiny")
+    by_key = run("explain", "GET", "/", "--app", app, "--key", "-", stdin=b"awx_a_key")
+
+    assert f"{OWN_IDENTIFIER}overrides, which need the key: --key - explains them" in by_name.err
+    assert "of the plan table" not in by_key.err
+
+
 def test_whole_key_of_an_app_with_a_store(
     run: Run, url: str, named: Named, service: KeyService, store: KeyStore
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from awx_ratelimit.cli import output
-from awx_ratelimit.cli.callers import StoreOfCallers, Subject, account_of, given_caller, sharing_caller
+from awx_ratelimit.cli.callers import Found, StoreOfCallers, Subject, account_of, given_caller, sharing_caller
 from awx_ratelimit.cli.options import AppPlans, Csv, Json, with_options
 from awx_ratelimit.cli.plan_sources import PlanSource, plan_source
 from awx_ratelimit.cli.server_commands import Backend, limiter_at
@@ -16,6 +16,7 @@ from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.usage import Usage
+from awx_ratelimit.http.explain import AnyGate
 from awx_ratelimit.http.subject_usage import (
     account_budget,
     budget_in,
@@ -24,6 +25,7 @@ from awx_ratelimit.http.subject_usage import (
     note_if_unused,
     note_if_unused_account,
     note_of_no_shared_limits,
+    note_of_own_identifier,
 )
 from awx_ratelimit.keys.csv_text import csv_of_fields
 from awx_ratelimit.keys.validation import refuse_key
@@ -100,7 +102,10 @@ def subject_usage(subject: Subject, options: SubjectOptions) -> None:
         raise typer.BadParameter("expected one of --account and --no-account, got both", param_hint="--account")
     table, gate = plan_source(options.plans)
     find = sharing_caller if options.scope == ACCOUNT_SCOPE and not options.no_account else given_caller
-    caller, _ = find(subject, options.account, options.plan, database=options.database, gate=gate)
+    found = find(subject, options.account, options.plan, database=options.database, gate=gate)
+    caller = found.caller
+    if options.scope in (None, ACCOUNT_SCOPE):
+        _note_own_identifier(gate, found)
     if options.scope == ACCOUNT_SCOPE:
         _print_shared(caller, table.resolve(caller), options)
         return
@@ -142,8 +147,9 @@ def account_usage(account: AccountId, options: AccountOptions) -> None:
     them is used now, a line on stderr says so.
     """
     table, gate = plan_source(options.plans)
-    caller, _ = account_of(account, options.plan, database=options.database, gate=gate)
-    _print_shared(caller, table.resolve(caller), options)
+    found = account_of(account, options.plan, database=options.database, gate=gate)
+    _note_own_identifier(gate, found)
+    _print_shared(found.caller, table.resolve(found.caller), options)
 
 
 def _print_shared(caller: Caller, plan: Plan, options: AccountOptions) -> None:
@@ -159,6 +165,12 @@ def _print_shared(caller: Caller, plan: Plan, options: AccountOptions) -> None:
         usages = budget_usages(limiter, budget)
     output.say_all(note_if_unused_account(name, usages))
     _print(whose, _with_measures(usages, [budget.plan]), options)
+
+
+def _note_own_identifier(gate: AnyGate | None, found: Found) -> None:
+    if gate is not None:
+        remedy = "awx-ratelimit usage - prints them"
+        output.say_all(note_of_own_identifier(gate.parts, is_known=found.is_known, remedy=remedy))
 
 
 def _note_built_in_plans(options: AccountOptions) -> None:

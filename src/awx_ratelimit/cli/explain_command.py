@@ -21,6 +21,7 @@ from awx_ratelimit.http.identity.static_keys import StaticKeys
 from awx_ratelimit.http.known_callers import key_service_of, missing_key, no_such_key
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.proxy_warnings import UNIX
+from awx_ratelimit.http.subject_usage import note_of_own_identifier
 from awx_ratelimit.keys.validation import refuse_key
 from awx_ratelimit.runtime.documentation import page
 
@@ -90,7 +91,7 @@ def explain(method: Method, path: PathAndQuery, options: ExplainOptions) -> None
     gate = gate_around(app, options.app, "--app")
     headers = {} if options.key is None else {"X-API-Key": key_from_stdin("--key")}
     request = request_to(gate, method, path, headers, options.address)
-    identify = _identifier(gate, options)
+    identify, is_known = _identifier(gate, options)
     unknown = _unknown_routes(app, gate, request)
     with explainable(request):
         explained: Explanation = ask(gate, lambda asked: asked.explain(request, identify))
@@ -101,6 +102,8 @@ def explain(method: Method, path: PathAndQuery, options: ExplainOptions) -> None
             output.print_line(line)
     for note in _notes(gate, explained, options, unknown):
         output.say(f"note: {note}")
+    if not options.json:
+        output.say_all(note_of_own_identifier(gate.parts, is_known=is_known, remedy="--key - explains them"))
 
 
 def _unknown_routes(app: Any, gate: AnyGate, request: Request) -> str:
@@ -112,18 +115,18 @@ def _unknown_routes(app: Any, gate: AnyGate, request: Request) -> str:
     return ""
 
 
-def _identifier(gate: AnyGate, options: ExplainOptions) -> Callable[[Request], Any] | None:
-    """An identifier that finds the caller whom the options name; None for the gate's own."""
+def _identifier(gate: AnyGate, options: ExplainOptions) -> tuple[Callable[[Request], Any] | None, bool]:
+    """An identifier that finds the caller whom the options name, and whether the app knows that; None for its own."""
     if options.key_id is not None:
         keys, key_id, account = _keys(gate), options.key_id, options.account
         try:
-            return found_by(lambda: keys.accounts.caller(key_id, account))
+            return found_by(lambda: keys.accounts.caller(key_id, account)), True
         except KeyNotFound as error:
             raise no_such_key(key_id) if account is None else missing_key(keys, key_id, account) from error
     if options.subject is not None:
-        caller = caller_of(options.subject, options.account, options.plan, gate=gate).caller
-        return found_by(lambda: caller)
-    return None
+        caller, is_known = caller_of(options.subject, options.account, options.plan, gate=gate)
+        return found_by(lambda: caller), is_known
+    return None, True
 
 
 def _notes(gate: AnyGate, explained: Explanation, options: ExplainOptions, unknown: str) -> Iterator[str]:

@@ -164,6 +164,12 @@ def no_such_key(key_id: str) -> KeyNotFound:
     return KeyNotFound(f"no key of this store has the ID {key_id!r}", remedy=remedy)
 
 
+def identifies_in_code(parts: GateParts) -> bool:
+    """Whether only code of the app knows its callers, so that their plans and overrides need a request with a key."""
+    identify = parts.identify
+    return not isinstance(identify, NamesCallers) and type(identify) not in (StaticKeys, StoredKeys, ClientAddress)
+
+
 def known_plans(parts: GateParts) -> Mapping[str, Plan]:
     """The plans of the gate by name: those of its table, and those that only the code of the app names."""
     identify, anonymous = parts.identify, parts.anonymous

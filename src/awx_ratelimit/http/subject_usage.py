@@ -23,6 +23,7 @@ from awx_ratelimit.core.usage import Usage, are_full
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.client_address import subject_of_address
 from awx_ratelimit.http.explaining import GateParts
+from awx_ratelimit.http.known_callers import identifies_in_code
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.runtime.documentation import page
 
@@ -131,6 +132,15 @@ def note_of_no_shared_limits(name: str, plan: Plan, *, command: str = COMMAND) -
         f"note: the keys of {name!r} share no limits, because the plan {plan.name!r} has no table `account`. "
         f"For what one key uses, write: {command} ID. See {page('organisations', 'in-an-app')}"
     )
+
+
+def note_of_own_identifier(parts: GateParts, *, is_known: bool, remedy: str) -> Iterator[str]:
+    """A note if only code of the app knows the limits of a caller that is not known by its name."""
+    if not is_known and identifies_in_code(parts):
+        yield (
+            "note: these limits are those of the plan table. `identify` of the app may return another plan or "
+            f"overrides, which need the key: {remedy}"
+        )
 
 
 def _other_names(subject: str, command: str) -> str:

@@ -28,6 +28,7 @@ from awx_ratelimit.http.subject_usage import (
     note_if_unused,
     note_if_unused_account,
     note_of_no_shared_limits,
+    note_of_own_identifier,
     shared_limits,
 )
 from awx_ratelimit.keys.validation import refuse_key
@@ -103,7 +104,10 @@ class Command(BaseCommand):
         self._print(said)
 
     def _show(self, found: Configuration, subject: str, named_plan: str | None, scope: str | None) -> None:
-        caller = _caller(found, subject, named_plan)
+        known = _known(found, subject, named_plan)
+        caller = _with_plan(known or Caller(subject), named_plan)
+        if scope is None:
+            self._note_own_identifier(found, known)
         usages_in = _look(found, caller, scope, has_plan=named_plan is not None)
         with found.opened_to_look() as limiter:
             usages = usages_in(limiter)
@@ -112,7 +116,10 @@ class Command(BaseCommand):
             self._note(note)
 
     def _show_account(self, found: Configuration, name: str, named_plan: str | None) -> None:
-        caller = _sharing_caller(found, name, named_plan)
+        # A name of no known caller is that of the account.
+        known = _known(found, name, named_plan) or known_account(found.parts, name)
+        caller = _with_plan(known or Caller(name, account=name), named_plan)
+        self._note_own_identifier(found, known)
         account, plan = caller.account or caller.subject, found.plans.resolve(caller)
         budget = account_budget(caller, plan)
         if budget is None:
@@ -129,6 +136,11 @@ class Command(BaseCommand):
             wait = f", full again in {durations.wait(usage.reset_after_ms)}" if usage.reset_after_ms else ""
             self._print(f"{usage.limit}: {usage.remaining} of {usage.capacity} left{wait}")
 
+    def _note_own_identifier(self, found: Configuration, known: Caller | None) -> None:
+        remedy = "awx-ratelimit usage - --plans PROJECT.wsgi:application prints them"
+        for note in note_of_own_identifier(found.parts, is_known=known is not None, remedy=remedy):
+            self._note(note)
+
     def _note(self, text: str) -> None:
         self.stderr.write(escape_unprintable(text))
 
@@ -136,18 +148,8 @@ class Command(BaseCommand):
         self.stdout.write(escape_unprintable(text))
 
 
-def _caller(found: Configuration, subject: str, plan: str | None) -> Caller:
-    """The caller that `subject` is in the project. `plan` replaces its plan, which then need not be found."""
-    return _with_plan(_known(found, subject, plan) or Caller(subject), plan)
-
-
-def _sharing_caller(found: Configuration, name: str, plan: str | None) -> Caller:
-    """As `_caller`, for what the keys of an account share: a name of no known caller is that of the account."""
-    caller = _known(found, name, plan) or known_account(found.parts, name)
-    return _with_plan(caller or Caller(name, account=name), plan)
-
-
 def _known(found: Configuration, subject: str, plan: str | None) -> Caller | None:
+    """The caller that `subject` is in the project, if that is known. With `plan`, its plan need not be found."""
     try:
         return known_caller(found.parts, subject, has_plan=plan is not None)
     except ValueError as error:

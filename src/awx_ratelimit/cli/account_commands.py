@@ -4,22 +4,20 @@ from typing import Annotated
 
 import typer
 
-from awx_ratelimit.cli import account_views, output
+from awx_ratelimit.cli import account_views
 from awx_ratelimit.cli.account_views import AccountId, temporary_words
 from awx_ratelimit.cli.key_stores import (
     Database,
     Plans,
-    existing_account,
     note_unchecked_plan,
-    open_service,
+    open_service_of,
     parsed_overrides,
+    print_account,
 )
 from awx_ratelimit.cli.moments import Until
 from awx_ratelimit.cli.options import Json
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.http.known_callers import actor_name
-from awx_ratelimit.keys import Account
-from awx_ratelimit.keys.json_fields import account_fields
 
 accounts = typer.Typer(
     help="List accounts, change their plans and limits, suspend them, and read the audit trail.", rich_markup_mode=None
@@ -53,10 +51,11 @@ def plan(
     """Change the plan of an account. Takes effect within a second; current usage carries over."""
     if (plan is None) is not default:
         raise InvalidKeyRequest(_got(default), remedy="expected a plan or --default", field="plan")
-    with open_service(database, plans=plans) as service:
-        existing_account(service, account)
+    with open_service_of(database, account, plans) as service:
         changed = service.accounts.set_plan(account, plan, actor=actor_name(actor))
-    _print(changed, f"{changed.id} is on {'the default plan' if plan is None else f'the plan {plan}'}", json=json)
+    print_account(
+        changed, f"{changed.id} is on {'the default plan' if plan is None else f'the plan {plan}'}", json=json
+    )
     note_unchecked_plan(plan, plans)
 
 
@@ -65,10 +64,9 @@ def max_keys(
     account: AccountId, number: MaxKeys, *, database: Database, actor: Actor = None, json: Json = False
 ) -> None:
     """Change the maximum number of keys of an account."""
-    with open_service(database) as service:
-        existing_account(service, account)
+    with open_service_of(database, account) as service:
         changed = service.accounts.set_max_keys(account, number, actor=actor_name(actor))
-    _print(changed, f"{changed.id} may have {changed.max_keys} keys", json=json)
+    print_account(changed, f"{changed.id} may have {changed.max_keys} keys", json=json)
 
 
 @accounts.command()
@@ -87,38 +85,34 @@ def override(
     if (limits is None) is (times is None):
         raise InvalidKeyRequest(_got(times is not None), remedy="expected limits or --times", field="limits")
     overrides = {"times": _whole(times)} if limits is None else parsed_overrides(limits)
-    with open_service(database, plans=plans) as service:
-        existing_account(service, account)
+    with open_service_of(database, account, plans) as service:
         changed = service.accounts.override(account, overrides, until=until, actor=actor_name(actor))
-    _print(changed, f"{changed.id} has {temporary_words(changed)}", json=json)
+    print_account(changed, f"{changed.id} has {temporary_words(changed)}", json=json)
     note_unchecked_plan(overrides.get("plan"), plans)
 
 
 @accounts.command()
 def end_override(account: AccountId, *, database: Database, actor: Actor = None, json: Json = False) -> None:
     """End the temporary limits of an account now."""
-    with open_service(database) as service:
-        existing_account(service, account)
+    with open_service_of(database, account) as service:
         changed = service.accounts.end_override(account, actor=actor_name(actor))
-    _print(changed, f"{changed.id} has no temporary limits", json=json)
+    print_account(changed, f"{changed.id} has no temporary limits", json=json)
 
 
 @accounts.command()
 def suspend(account: AccountId, *, database: Database, actor: Actor = None, json: Json = False) -> None:
     """Refuse all keys of an account. Takes effect everywhere within a second."""
-    with open_service(database) as service:
-        existing_account(service, account)
+    with open_service_of(database, account) as service:
         changed = service.accounts.suspend(account, actor=actor_name(actor))
-    _print(changed, f"{changed.id} is suspended", json=json)
+    print_account(changed, f"{changed.id} is suspended", json=json)
 
 
 @accounts.command()
 def resume(account: AccountId, *, database: Database, actor: Actor = None, json: Json = False) -> None:
     """Accept the keys of a suspended account again."""
-    with open_service(database) as service:
-        existing_account(service, account)
+    with open_service_of(database, account) as service:
         changed = service.accounts.activate(account, actor=actor_name(actor))
-    _print(changed, f"{changed.id} is active", json=json)
+    print_account(changed, f"{changed.id} is active", json=json)
 
 
 def _got(both: bool) -> str:
@@ -127,10 +121,3 @@ def _got(both: bool) -> str:
 
 def _whole(times: float | None) -> float | None:
     return int(times) if times is not None and times.is_integer() else times
-
-
-def _print(account: Account, message: str, *, json: bool) -> None:
-    if json:
-        output.print_json(account_fields(account))
-    else:
-        output.say(message)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from awx_ratelimit.cli import output
-from awx_ratelimit.cli.key_stores import Database, Plans, existing_account, note_unrecorded, open_service
+from awx_ratelimit.cli.key_stores import Database, OneAccountId, Plans, existing_account, note_unrecorded, open_service
 from awx_ratelimit.cli.moments import From, To
 from awx_ratelimit.cli.options import Csv, Json
 from awx_ratelimit.cli.plan_sources import plan_source
@@ -49,7 +49,6 @@ Prefix = Annotated[str | None, typer.Option(help="List only accounts whose ID be
 OfPlan = Annotated[str | None, typer.Option("--plan", help="List only accounts with this plan.")]
 OfStatus = Annotated[Status | None, typer.Option(help="List only accounts with this status.")]
 OrderBy = Annotated[Order, typer.Option(help="Order of the accounts. By requests and refusals, highest first.")]
-OfAccount = Annotated[str | None, typer.Option("--account", help="List only this account. Default: all accounts.")]
 Action = Annotated[str | None, typer.Option(help="List only this action, such as account.suspended.")]
 Before = Annotated[int | None, typer.Option(help="List only events before the one with this number.")]
 _KEYS_SHOWN: Final = 20
@@ -113,7 +112,7 @@ def show(account: AccountId, *, database: Database, plans: Plans = None, json: J
 def audit(
     *,
     database: Database,
-    account: OfAccount = None,
+    account: OneAccountId = None,
     action: Action = None,
     before: Before = None,
     page: PageNum = 1,

@@ -21,14 +21,15 @@ from awx_ratelimit.cli.key_stores import (
     existing_account,
     note_unchecked_plan,
     open_service,
+    open_service_of,
     parsed_overrides,
+    print_account,
 )
 from awx_ratelimit.cli.options import Csv, Json
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest, KeyNotFound
 from awx_ratelimit.http.known_callers import actor_name, missing_key, no_such_key
-from awx_ratelimit.keys import Account, ApiKey, CreatedKey
+from awx_ratelimit.keys import ApiKey, CreatedKey
 from awx_ratelimit.keys.format import is_key_id
-from awx_ratelimit.keys.json_fields import account_fields
 from awx_ratelimit.keys.models import Page
 from awx_ratelimit.keys.validation import GRACE_SECONDS, refuse_key
 from awx_ratelimit.runtime.clock import rfc3339
@@ -91,8 +92,7 @@ def create(
 @keys.command("list")
 def list_keys(*, account: AccountId, database: Database, json: Json = False, csv: Csv = False) -> None:
     """List the keys of an account, newest first. Revoked keys are not listed."""
-    with open_service(database) as service:
-        existing_account(service, account)
+    with open_service_of(database, account) as service:
         pages = _all_pages(lambda number: service.list(account, page_num=number, page_size=_PAGE_SIZE))
         _print_keys(pages, json=json, csv=csv)
 
@@ -152,10 +152,9 @@ def set_plan(
     plan: PlanName, *, account: AccountId, database: Database, plans: Plans = None, json: Json = False
 ) -> None:
     """Change the plan of an account. Takes effect within a second; current usage carries over."""
-    with open_service(database, plans=plans) as service:
-        existing_account(service, account)
+    with open_service_of(database, account, plans) as service:
         changed = service.accounts.set_plan(account, plan, actor=actor_name())
-    _print_account(changed, f"{changed.id} is on the plan {changed.plan}", json=json)
+    print_account(changed, f"{changed.id} is on the plan {changed.plan}", json=json)
     note_unchecked_plan(plan, plans)
 
 
@@ -164,10 +163,9 @@ def set_overrides(
     overrides: Overrides, *, account: AccountId, database: Database, plans: Plans = None, json: Json = False
 ) -> None:
     """Override limits of the account's plan. Takes effect within a second; current usage carries over."""
-    with open_service(database, plans=plans) as service:
-        existing_account(service, account)
+    with open_service_of(database, account, plans) as service:
         changed = service.accounts.set_overrides(account, parsed_overrides(overrides), actor=actor_name())
-    _print_account(changed, f"{changed.id} has {'new overrides' if changed.overrides else 'no overrides'}", json=json)
+    print_account(changed, f"{changed.id} has {'new overrides' if changed.overrides else 'no overrides'}", json=json)
     note_unchecked_plan((changed.overrides or {}).get("plan"), plans)
 
 
@@ -210,13 +208,6 @@ def _all_pages(page_of: Callable[[int], Page[_Item]]) -> Iterator[_Item]:
         yield from page.items
         if not page.has_more:
             return
-
-
-def _print_account(account: Account, message: str, *, json: bool) -> None:
-    if json:
-        output.print_json(account_fields(account))
-    else:
-        output.say(message)
 
 
 def _print_created(created: CreatedKey, *, json: bool) -> None:

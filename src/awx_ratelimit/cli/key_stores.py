@@ -16,6 +16,7 @@ from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
 from awx_ratelimit.http.known_callers import no_such_account
 from awx_ratelimit.keys import Account, KeyFormat
+from awx_ratelimit.keys.json_fields import account_fields
 from awx_ratelimit.runtime.documentation import page
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ def open_service(
 
     with open_store(database, may_create=may_create) as store:
         yield KeyService(store, keys=key_format, check_plan=check_plan)
+
+
+@contextmanager
+def open_service_of(database: str, account: str, plans: str | None = None) -> "Iterator[KeyService]":
+    """A service of the store, which has `account`. Raises AccountNotFound. See `open_service`."""
+    with open_service(database, plans=plans) as service:
+        existing_account(service, account)
+        yield service
 
 
 @contextmanager
@@ -104,6 +113,14 @@ def parsed_overrides(overrides: str) -> Any:
 def checked_by(table: PlanTable) -> "CheckPlan":
     """A check that a plan with overrides is one of the table."""
     return lambda plan, overrides: table.resolve(Caller("check", plan, overrides=overrides))
+
+
+def print_account(account: Account, message: str, *, json: bool) -> None:
+    """Print an account that was changed: as JSON, or only the message."""
+    if json:
+        output.print_json(account_fields(account))
+    else:
+        output.say(message)
 
 
 def note_unrecorded(service: "KeyService") -> None:

@@ -15,9 +15,8 @@ from awx_ratelimit.cli.key_stores import (
     AccountId,
     Database,
     OneAccountId,
-    existing_account,
     note_unrecorded,
-    open_service,
+    open_service_of,
     open_store,
 )
 from awx_ratelimit.cli.moments import From, Since, To
@@ -103,8 +102,7 @@ def history(
 ) -> None:
     """Print what an account or a key has used, by day or by hour. A `UsageHistory` in your app records it."""
     times = range_of(from_, to)
-    with open_service(database) as service:
-        existing_account(service, account)
+    with open_service_of(database, account) as service:
         try:
             periods = service.usage.history(account, key_id=key, by=by.value, **times).items
         except KeyNotFound as error:
@@ -136,8 +134,7 @@ def keys(
 ) -> None:
     """Print the busiest keys of an account."""
     times = range_of(from_, to)
-    with open_service(database) as service:
-        existing_account(service, account)
+    with open_service_of(database, account) as service:
         found = service.usage.busiest(account, by=by.value, number=number, **times)
         note_unrecorded(service)
     if csv:

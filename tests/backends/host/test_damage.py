@@ -3,6 +3,7 @@
 import contextlib
 import os
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import pytest
@@ -36,13 +37,22 @@ def test_other_version(path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("at", [12, 40, PAGE_BYTES + 20, PAGE_BYTES * 64 + 500])
-def test_damaged_header_or_root(path: Path, at: int) -> None:
-    """Changed bytes in the header or in a root are an error when the file is opened."""
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of thousands of subjects."""
+    path = tmp_path_factory.mktemp("full") / "limits"
     limiter = Limiter(HostBackend(path))
     for number in range(3_000):
         limiter.acquire(str(number), SLOTS_3)
     limiter.close()
+    return path
+
+
+@pytest.mark.parametrize("at", [12, 40, PAGE_BYTES + 20, PAGE_BYTES * 64 + 500])
+def test_damaged_header_or_root(path: Path, full: Path, at: int) -> None:
+    """Changed bytes in the header or in a root are an error when the file is opened."""
+    copyfile(full, path)
+    HostBackend(path).close()
     with path.open("r+b") as file:
         for half in (0, PAGE_BYTES // 2):
             file.seek(at + half)

@@ -16,7 +16,22 @@ from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.keys.storage.engine import open_engines, parse_url
 from awx_ratelimit.keys.storage.schema import METADATA
 
-_OPEN = "import sys; from awx_ratelimit.keys import KeyStore; sys.stdin.read(); KeyStore.open(sys.argv[1]).close()"
+#: Loads everything once. Then four processes open the store when the pipe is closed.
+_OPEN = """
+import os, sys, psycopg
+from awx_ratelimit.keys import KeyStore
+
+KeyStore.open("sqlite://").close()
+wait, go = os.pipe()
+for _ in range(4):
+    if os.fork() == 0:
+        os.close(go)
+        os.read(wait, 1)
+        KeyStore.open(sys.argv[1]).close()
+        sys.exit()
+os.close(go)
+print([os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(4)])
+"""
 
 
 def _raw(address: str, statement: str) -> list[tuple[object, ...]]:
@@ -170,21 +185,10 @@ def test_open_again(empty_database: str) -> None:
 
 def test_concurrent_processes(empty_database: str) -> None:
     """Processes that open an empty store at the same moment all succeed, and create the tables once."""
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _OPEN, empty_database], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
-    ]
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.close()
-    ended = [(worker.wait(30), worker.stderr.read() if worker.stderr else "") for worker in workers]
-    for worker in workers:
-        assert worker.stderr is not None
-        worker.stderr.close()
+    command = [sys.executable, "-c", _OPEN, empty_database]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
-    assert ended == [(0, "")] * 4
+    assert (ended.stdout, ended.stderr) == ("[0, 0, 0, 0]\n", "")
     assert _versions(empty_database) == [1, 2, 3, 4, 5, 6]
 
 

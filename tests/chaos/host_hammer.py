@@ -1,4 +1,4 @@
-"""A process that claims as fast as it can until it is killed: ``host_hammer.py FOLDER``.
+"""A process that claims as fast as it can until it is killed, by `host_storm`.
 
 It writes one byte for each claim that was allowed, and for claims of several budgets one for each token that they were
 settled at. While it holds a lease it also holds one permit, which is a lock of
@@ -16,7 +16,6 @@ import os
 import random
 import signal
 import struct
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,7 +90,8 @@ class TornMemory(mmap.mmap):
 
 
 def hammer(folder: Path) -> None:
-    """Claim and release until the process is killed."""
+    """Claim and release until the process is killed, or its parent has ended."""
+    parent = os.getppid()
     TornMemory.folder = folder
     mmap.mmap = TornMemory  # type: ignore[misc]
     permits = os.open(folder / "permits", os.O_RDWR | os.O_CREAT)
@@ -100,7 +100,7 @@ def hammer(folder: Path) -> None:
     )
     limiter = Limiter(HostBackend(folder / "limits", clock=ManualClock(START_MS)))
     (folder / "begun" / str(os.getpid())).touch()
-    while True:
+    while os.getppid() == parent:
         with contextlib.suppress(BackendUnavailable):
             decision = limiter.acquire("many", MANY)
             if decision.allowed:
@@ -135,7 +135,3 @@ def _settled(limiter: Limiter, decision: Decision) -> int:
     except BackendUnavailable:
         return 1
     return cost
-
-
-if __name__ == "__main__":
-    hammer(Path(sys.argv[1]))

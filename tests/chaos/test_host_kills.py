@@ -4,13 +4,8 @@ AWX_CHAOS_SECONDS sets the duration; `make chaos` takes a minute.
 """
 
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,57 +17,16 @@ from awx_ratelimit.backends.host.cell import newest_half
 from awx_ratelimit.testing import ManualClock
 
 SECONDS = float(os.environ.get("AWX_CHAOS_SECONDS", "1.5"))
-PROCESSES = 8
-MIN_KILLS = 8
-
-
-def _started(folder: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-m", "tests.chaos.host_hammer", str(folder)])
-
-
-def _killed(folder: Path, process: "subprocess.Popen[bytes]") -> None:
-    (folder / "killed" / str(process.pid)).touch()
-    process.kill()
-    process.wait()
-
-
-@contextmanager
-def _hammering(folder: Path) -> Iterator["list[subprocess.Popen[bytes]]"]:
-    for name in ("begun", "killed"):
-        (folder / name).mkdir()
-    processes = [_started(folder) for _ in range(PROCESSES)]
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            _killed(folder, process)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(SECONDS + 60)
 def test_killed_processes_leave_the_file_intact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Limits of all budgets hold exactly, no slot and no token is lost, and every cell can be read."""
-    kills = stops = cuts = 0
-    with _hammering(tmp_path) as processes:
-        until_s = time.monotonic() + SECONDS
-        while time.monotonic() < until_s or min(kills, cuts) < MIN_KILLS:
-            time.sleep(random.random() / 10)
-            for number, process in enumerate(processes):
-                if process.poll() is not None:
-                    cuts += 1
-                    processes[number] = _started(tmp_path)
-            place = random.randrange(PROCESSES)
-            if not (tmp_path / "begun" / str(processes[place].pid)).exists():
-                continue
-            if random.random() < 0.2:
-                stops += 1
-                processes[place].send_signal(signal.SIGSTOP)
-                time.sleep(random.random() / 20)
-                processes[place].send_signal(signal.SIGCONT)
-            else:
-                kills += 1
-                _killed(tmp_path, processes[place])
-                processes[place] = _started(tmp_path)
-    kills += PROCESSES + cuts
+    command = [sys.executable, "-m", "tests.chaos.host_storm", str(tmp_path), str(SECONDS)]
+    ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=SECONDS + 50, check=True)
+    outside, cuts, stops = map(int, ended.stdout.split())
+    kills = outside + cuts
 
     assert not (tmp_path / "over").exists()
     limiter = Limiter(HostBackend(tmp_path / "limits", clock=ManualClock(START_MS)))
@@ -106,6 +60,10 @@ def test_killed_processes_leave_the_file_intact(tmp_path: Path, capsys: pytest.C
 def _check_joint_claims(folder: Path, limiter: Limiter, kills: int) -> None:
     """Each killed process may have been charged in some budgets for one claim, and at most for what it settled."""
     told = {name: (folder / name).stat().st_size for name in ("account", "service")}
+    # On a busy machine, the storm has left some.
+    while (decision := limiter.acquire(KEYS[0], KEY, also=[SERVICE])).allowed:
+        told["service"] += 1
+        limiter.release(decision)
     budgets = [ACCOUNT, SERVICE, *(Budget(key, KEY) for key in KEYS)]
     usages = [limiter.peek(budget.subject, budget.plan, scope=budget.scope).usages for budget in budgets]
     account, service, *keys = [limits[0].capacity - limits[0].remaining for limits in usages]

@@ -162,9 +162,9 @@ def test_equal_overrides_of_callers_share_a_plan(own: dict[str, Any]) -> None:
 
 
 def test_resolve_time_is_constant() -> None:
-    """With 20,000 overrides a caller resolves about as fast as with one."""
+    """With 5,000 overrides a caller resolves about as fast as with one."""
     few = PlanTable([STARTER], default="starter", overrides={"k7": {"per_minute": 3}})
-    many = PlanTable([STARTER], default="starter", overrides={f"k{n}": {"per_minute": n + 1} for n in range(20_000)})
+    many = PlanTable([STARTER], default="starter", overrides={f"k{n}": {"per_minute": n + 1} for n in range(5_000)})
 
     caller = Caller("k7")
     assert many.resolve(caller).rates[0].tokens == 8

@@ -9,9 +9,10 @@ makes the process 50 times slower, and it would count 50 times as often. The cou
 import json
 import platform
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
-from benchmarks.counts import BY_HAND, IN_PROCESS, IN_SERVERS, RESULTS, added, is_control
+from benchmarks.counts import BY_HAND, IN_PROCESS, IN_SERVERS, RESULTS, added, counted_on, is_control
 from benchmarks.instructions import of_calls, of_request
 from benchmarks.peers.apps import APPS
 
@@ -36,8 +37,9 @@ def main() -> None:
         IN_PROCESS: dict(zip(APPS, of_calls("benchmarks.in_process:answerer", list(APPS)), strict=True)),
         IN_SERVERS: {name: of_request(name) for name in APPS},
     }
-    RESULTS.write_text(json.dumps({"python": platform.python_version(), "counts": counts}, indent=1) + "\n")
-    print(f"\n## Instructions per request, CPython {platform.python_version()}")
+    run = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "python": platform.python_version()}
+    RESULTS.write_text(json.dumps({**run, "counts": counts}, indent=1) + "\n")
+    print(f"\n## Instructions per request, CPython {run['python']}\n\n{counted_on(run)}")
     for title, numbers in counts.items():
         _print_table(title, numbers)
     print()

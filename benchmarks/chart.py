@@ -20,7 +20,7 @@ _GROUPS: Final = {
     "Django": "Django in a worker of gunicorn",
     "DRF": "Django REST framework in a worker of gunicorn",
 }
-_WIDTH, _LABELS, _VALUES = 760, 250, 80
+_WIDTH, _LABELS, _VALUES = 760, 250, 96
 _TITLE_HEIGHT, _GROUP_HEIGHT, _ROW_HEIGHT, _BAR_HEIGHT, _FOOT_HEIGHT = 66, 40, 30, 18, 34
 _STYLE: Final = """
   text { font: 14px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2933; }

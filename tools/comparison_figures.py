@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.counts import IN_PROCESS, IN_SERVERS, RESULTS, added, is_control
+from benchmarks.counts import IN_PROCESS, IN_SERVERS, RESULTS, added, counted_on, is_control
 from tools.page_parts import anchor
 
 MEASURED = Path(__file__).parent.parent / "benchmarks/results/measured.md"
@@ -77,7 +77,7 @@ def _instructions() -> str:
     if not RESULTS.exists():
         return f"{title}\n\n{_NOT_YET}"
     result = json.loads(RESULTS.read_text())
-    return "\n".join([title, "", f"CPython {result['python']}.", "", *_counted(result["counts"])])
+    return "\n".join([title, "", counted_on(result), "", *_counted(result["counts"])])
 
 
 def _counted(counts: dict[str, dict[str, int]]) -> Iterator[str]:

@@ -4,13 +4,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from benchmarks.peers import django_apps
-from benchmarks.peers.deciders import PLAN
-from fastapi import Depends, FastAPI
-from fastapi_limiter.depends import RateLimiter
+from benchmarks.peers import django_apps, fastapi_apps
+from benchmarks.peers.deciders import KEY, MANY, PLAN
 from flask import Flask
 from flask_limiter import Limiter as FlaskLimiter
-from pyrate_limiter import Duration, InMemoryBucket, Limiter, Rate
 from ratelimit import RateLimitMiddleware as AsgiRateLimit
 from ratelimit import Rule as AsgiRule
 from ratelimit.backends.simple import MemoryBackend as AsgiMemory
@@ -20,16 +17,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from throttled.asyncio.contrib.fastapi import Limiter as ThrottledLimiter
-from throttled.asyncio.contrib.fastapi import RateLimitMiddleware as ThrottledHeaders
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, MemoryBackend, PlanTable, Rule, StaticKeys, StoredKeys
 from awx_ratelimit import Limiter as AwxLimiter
 from awx_ratelimit.adapters import starlette, werkzeug
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 
-MANY = "100000000/minute"
-KEY = "awx_bench_key_0123456789"
 RULES = (
     Rule("/health", exempt=True),
     Rule("/v1/transfers", methods=["POST"], cost=5),
@@ -84,13 +77,16 @@ def starlette_by_hand() -> App:
 
 def starlette_awx() -> App:
     """Key, rules, one decision of two rates and a slot, headers, the slot given back."""
-    gate = AsyncGate(
+    return App(starlette.RateLimitMiddleware(_starlette(), gate=_async_gate()))
+
+
+def _async_gate() -> AsyncGate:
+    return AsyncGate(
         AsyncLimiter(MemoryBackend()),
         plans=PlanTable([PLAN], default="bench"),
         identify=StaticKeys({KEY: "bench"}),
         rules=RULES,
     )
-    return App(starlette.RateLimitMiddleware(_starlette(), gate=gate))
 
 
 class _WithIdleThreads(KeyVerifier):
@@ -147,28 +143,11 @@ def starlette_slowapi_base() -> App:
     return _slowapi(SlowAPIMiddleware)
 
 
-def fastapi_bare() -> App:
-    """The control of fastapi-limiter, which is a dependency."""
-    app = FastAPI()
-    app.add_api_route("/v1/agents", _page)
-    return App(app)
+def _fastapi(app: Callable[[], Any]) -> Callable[[], App]:
+    return lambda: App(app())
 
 
-def fastapi_by_hand() -> App:
-    """The control of servers."""
-    return App(_ByHand(fastapi_bare().call))
-
-
-def fastapi_limiter() -> App:
-    """One bucket, no headers."""
-    limiter = Limiter(InMemoryBucket([Rate(1_000_000, Duration.MINUTE), Rate(2_000_000, Duration.DAY)]))
-
-    async def identifier(_: Any) -> str:
-        return KEY
-
-    app = FastAPI()
-    app.add_api_route("/v1/agents", _page, dependencies=[Depends(RateLimiter(limiter, identifier=identifier))])
-    return App(app)
+fastapi_bare = _fastapi(fastapi_apps.bare)
 
 
 def _flask() -> Flask:
@@ -235,16 +214,6 @@ def _django(view: Callable[[], Any]) -> Callable[[], App]:
 django_bare, drf_bare = _django(django_apps.bare), _django(django_apps.drf_bare)
 
 
-def throttled() -> App:
-    """One token bucket, headers."""
-    limiter = ThrottledLimiter(f"{MANY.replace('minute', 'm')}", key_func=lambda _: KEY)
-
-    app = FastAPI()
-    app.add_api_route("/v1/agents", limiter.limit()(_page))
-    app.add_middleware(ThrottledHeaders)
-    return App(app)
-
-
 #: Each app with its control.
 APPS = {
     "Starlette, bare": (starlette_bare, starlette_bare),
@@ -255,9 +224,12 @@ APPS = {
     "Starlette + slowapi ASGI, headers": (starlette_slowapi_asgi, starlette_bare),
     "Starlette + slowapi BaseHTTP, headers": (starlette_slowapi_base, starlette_bare),
     "FastAPI, bare": (fastapi_bare, fastapi_bare),
-    "FastAPI + two headers by hand": (fastapi_by_hand, fastapi_bare),
-    "FastAPI + fastapi-limiter": (fastapi_limiter, fastapi_bare),
-    "FastAPI + throttled-py, headers": (throttled, fastapi_bare),
+    "FastAPI + two headers by hand": (lambda: App(_ByHand(fastapi_apps.bare())), fastapi_bare),
+    "FastAPI + awx_ratelimit, headers": (lambda: App(fastapi_apps.awx(_async_gate())), fastapi_bare),
+    "FastAPI + awx_ratelimit, limit of a route": (_fastapi(fastapi_apps.awx_limit), fastapi_bare),
+    "FastAPI + fastapi-limiter": (_fastapi(fastapi_apps.fastapi_limiter), fastapi_bare),
+    "FastAPI + slowapi, limit of a route": (_fastapi(fastapi_apps.slowapi), fastapi_bare),
+    "FastAPI + throttled-py, headers": (_fastapi(fastapi_apps.throttled), fastapi_bare),
     "Flask, bare": (flask_bare, flask_bare),
     "Flask + two headers by hand": (flask_by_hand, flask_bare),
     "Flask + awx_ratelimit, headers": (flask_awx, flask_bare),
@@ -269,5 +241,6 @@ APPS = {
     "Django + django-ratelimit": (_django(django_apps.django_ratelimit), django_bare),
     "DRF, bare": (drf_bare, drf_bare),
     "DRF + two headers by hand": (lambda: _wsgi_by_hand(django_apps.drf_bare()), drf_bare),
+    "DRF + awx_ratelimit, throttle": (_django(django_apps.drf_awx), drf_bare),
     "DRF + its throttle": (_django(django_apps.drf), drf_bare),
 }

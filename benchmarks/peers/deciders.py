@@ -17,8 +17,10 @@ from awx_ratelimit import Concurrency, MemoryBackend, Plan
 from awx_ratelimit import Limiter as AwxLimiter
 from awx_ratelimit import Rate as AwxRate
 
+KEY = "awx_bench_key_0123456789"
 PER_MINUTE = 100_000_000
 PER_DAY = 1_000_000_000
+MANY = f"{PER_MINUTE}/minute"
 PLAN = Plan(
     "bench",
     (AwxRate("minute", PER_MINUTE, 60_000), AwxRate("day", PER_DAY, 86_400_000, burst=PER_MINUTE)),

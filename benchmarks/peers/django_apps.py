@@ -5,7 +5,7 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-from benchmarks.peers.deciders import PER_DAY, PER_MINUTE, PLAN
+from benchmarks.peers.deciders import MANY, PER_DAY, PER_MINUTE, PLAN
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
@@ -52,6 +52,11 @@ def drf() -> Any:
     return _view("drf")
 
 
+def drf_awx() -> Any:
+    """One limit, headers. What it does is the same for any limit, so this one is high."""
+    return _view("drf-awx")
+
+
 def _view(name: str) -> Callable[..., Any]:
     app = _project()
 
@@ -65,9 +70,15 @@ def _view(name: str) -> Callable[..., Any]:
 @cache
 def _project() -> Any:
     settings.configure(**_SETTINGS)
-    # It reads the settings.
+    # They read the settings.
     from rest_framework.throttling import SimpleRateThrottle
     from rest_framework.views import APIView
+
+    from awx_ratelimit.adapters.drf import Throttle as AwxThrottle
+
+    class Ours(AwxThrottle):
+        rate = MANY
+        scope = "bench"
 
     class Throttle(SimpleRateThrottle):
         rate = "60/min"
@@ -89,6 +100,6 @@ def _project() -> Any:
 
     twice = ratelimit(key="ip", rate=f"{PER_DAY}/d")(ratelimit(key="ip", rate=f"{PER_MINUTE}/m")(page))
     views = {"bare": page, "awx": limit(Plan("bench", PLAN.rates))(page), "django-ratelimit": twice}
-    views.update({"drf-bare": rest(), "drf": rest(Throttle)})
+    views.update({"drf-bare": rest(), "drf": rest(Throttle), "drf-awx": rest(Ours)})
     urlpatterns.extend(path(name, view) for name, view in views.items())
     return get_wsgi_application()

@@ -1,10 +1,12 @@
 """docs/comparison.md and docs/comparison/ say what the libraries do, and name what shows it."""
 
+import json
 import re
 import shlex
 from importlib.metadata import version
 
 import pytest
+from benchmarks.counts import BY_HAND, IN_SERVERS, RESULTS, is_control
 from tests.comparison.libraries import LIBRARIES, PEERS, Library, folder_of
 from tests.comparison.rows import EXPERIMENTS
 from tests.docs.pages import ROOT
@@ -114,3 +116,16 @@ def test_speed() -> None:
 
     assert part_in(PAGE.read_text(), "speed") == speed(), remedy
     assert part_in(PERFORMANCE.read_text(), "costs") == costs(), remedy
+
+
+@pytest.mark.parametrize("framework", BY_HAND)
+def test_counted_beside_ours(framework: str) -> None:
+    """Where another library is counted, this one is counted on the same app."""
+    counted = [
+        name
+        for name in json.loads(RESULTS.read_text())["counts"][IN_SERVERS]
+        if name.startswith(f"{framework} +") and not is_control(name)
+    ]
+
+    assert [name for name in counted if " + awx_ratelimit, " in name] != []
+    assert [name for name in counted if " + awx_ratelimit, " not in name] != []

@@ -18,7 +18,7 @@ __all__ = ["SCENARIOS", "Scenario"]
 KEY = "awx_example_key"
 
 
-@scenario("8 requests at one moment to a route with 5 a minute")
+@scenario("8 requests at once to a route with 5 a minute")
 def burst(site: Site) -> str:
     return admitted(site.many("/search", 8))
 
@@ -46,7 +46,7 @@ def refusal(site: Site) -> str:
     return f"{refused.status} `{refused.body.strip().replace(': ', ':')}`"
 
 
-@scenario("`Retry-After` after 5 requests in a moment, and when the next one is admitted")
+@scenario("`Retry-After` after 5 requests at once, and when the next one is admitted")
 def retry_after(site: Site) -> str:
     told = site.many("/search", 6)[-1].headers.get("retry-after")
     waited = 0

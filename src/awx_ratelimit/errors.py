@@ -71,7 +71,7 @@ class ImpossibleClaim(AwxRateLimitError):
 
 
 class ImpossibleRequest(AwxRateLimitError, ValueError):
-    """A request that nobody has sent cannot be explained: it is malformed, or a function of the app needs more."""
+    """A request cannot be explained: it is malformed, or a function of the app needs more than a method and a path."""
 
 
 class BackendUnavailable(AwxRateLimitError):
@@ -95,7 +95,7 @@ class KeyRefused(AwxRateLimitError):
     """Raise it in an identifier to respond with a 401: the credentials are not accepted.
 
     The client sees `code` and `message`. `code` is one of the wire contract, such as ``invalid_api_key``, or your own,
-    such as ``token_expired``. The default `message` is that of the code. `challenge` is the WWW-Authenticate header;
+    such as ``token_expired``. The default `message` belongs to the code. `challenge` is the WWW-Authenticate header;
     None uses the identifier's, or one that fits the code. Never put credentials into any of them. `unknown`: the
     credentials do not exist. Only such credentials count against the client's address. By default it is true for
     ``invalid_api_key`` only.
@@ -200,7 +200,7 @@ class KeyNotActive(KeyRequestRefused):
 
 
 class KeyExists(KeyRequestRefused):
-    """A key with this id already exists: a repeated call created it the first time. It may be revoked since."""
+    """A key with this id already exists: a repeated call created it the first time. It may have been revoked since."""
 
     code = "api_key_exists"
 
@@ -218,6 +218,6 @@ class AccountExists(KeyRequestRefused):
 
 
 class AccountChanged(KeyRequestRefused):
-    """The account is not what it was when the caller read it, so nothing was changed."""
+    """The account has changed since the caller read it. Nothing was changed by this call."""
 
     code = "account_changed"

@@ -43,7 +43,7 @@ class AsyncUpkeep:
         ``compiled`` is True if the library was installed from a compiled wheel. See the page
         ``compiled`` of the documentation.
 
-        ``shadow_refusals`` counts, by plan and limit, the claims in this process that a limit in shadow would have
+        ``shadow_refusals`` counts, by plan and limit, the claims in this process that a shadow limit would have
         refused. The key is absent while there are none.
         """
         return self.shadow.added_to({**await self.backend.health(), "compiled": IS_COMPILED})

@@ -56,7 +56,7 @@ _TRY_AGAIN_LATER = 1013
 class RateLimit:
     """Limits the requests and WebSockets of an aiohttp app and its subapps. Write it right after the app.
 
-    It adds a middleware outside of those that the app has. The arguments are those of
+    It adds a middleware outside those that the app has. It takes the arguments of
     `awx_ratelimit.RateLimitMiddleware`. A slot is held until the response is sent, or the connection breaks. A backend
     that is given as a URL is closed when the app is cleaned up. The identifier gets the `web.Request` as
     ``request.source``, and a handler finds the decision at ``request[DECISION]``, None for an exempt request.

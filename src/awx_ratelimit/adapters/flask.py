@@ -43,10 +43,10 @@ _route_limit = partial(RouteLimit, middleware="RateLimit(app, keys=...)")
 
 
 class RateLimit:
-    """Limits every request of a Flask app. `arguments` are those of WsgiRateLimitMiddleware.
+    """Limits every request of a Flask app. `arguments` are the arguments of WsgiRateLimitMiddleware.
 
-    Without `app`, `init_app` limits one later, such as one that a factory makes; each app has its own gate. Raises
-    as WsgiRateLimitMiddleware does, and TypeError for anything but a Flask app.
+    Without `app`, `init_app` limits one later, such as one from a factory; each app has its own gate. Raises the
+    errors of WsgiRateLimitMiddleware, and TypeError for anything but a Flask app.
     """
 
     def __init__(self, app: flask.Flask | None = None, **arguments: Any) -> None:
@@ -81,7 +81,7 @@ def limit(
     max_waiting: int = 100,
     gate: Gate | None = None,
 ) -> "ViewLimit":
-    """Limit a view, in its own bucket: a decorator for functions, also async ones, and an item of `decorators`.
+    """Limit a view, in its own bucket: a decorator for functions, including async ones, and an item of `decorators`.
 
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware around the app, else the
     memory of this process, where clients count by their address. A refused request is charged by no limit.

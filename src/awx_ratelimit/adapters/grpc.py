@@ -32,7 +32,7 @@ __all__ = ["AsyncRateLimitInterceptor", "RateLimitInterceptor"]
 
 
 class AsyncRateLimitInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
-    """Limits the RPCs of a ``grpc.aio`` server. The arguments are those of RateLimitMiddleware; `gate` is an AsyncGate.
+    """Limits the RPCs of a ``grpc.aio`` server. It takes the arguments of RateLimitMiddleware; `gate` is an AsyncGate.
 
     A refused RPC ends with RESOURCE_EXHAUSTED: its trailing metadata have ``retry-after`` in seconds, and a
     google.rpc.RetryInfo with the exact wait. A missing or wrong key is UNAUTHENTICATED, and an outage without a

@@ -28,12 +28,12 @@ class RateLimitMiddleware(asgi.RateLimitMiddleware):
 
     `keys` are API keys with their plans, or an identifier such as ``StoredKeys(...)``; `identify` is a function of the
     request instead. Without either, `anonymous` limits every client by its address. `plans` is the path of a plan
-    table, which is read again when it changes, a PlanTable, or a list of Plans whose first is the default; None is
+    table, which is reloaded when it changes, a PlanTable, or a list of Plans whose first is the default; None is
     starter and growth. `backend` is a URL or a backend; None keeps the limits in this process. `listeners` are called
-    with every decision, for example ``[PrometheusMetrics()]``. The other options are those of AsyncGate. With `gate`,
-    which has all of these, nothing else may be given.
+    with every decision, for example ``[PrometheusMetrics()]``. The other options belong to AsyncGate. With `gate`,
+    which has all of these, pass nothing else.
 
-    A backend that is given as a URL is closed at the end of the app's lifespan, and opened again for the next one.
+    A backend given as a URL is closed at the end of the app's lifespan, and opened again for the next one.
 
     Raises TypeError and InvalidLimit for wrong arguments, and the errors of `open_backend` for a wrong URL.
     """
@@ -71,7 +71,7 @@ class RateLimitMiddleware(asgi.RateLimitMiddleware):
 
 
 class WsgiRateLimitMiddleware(wsgi.RateLimitMiddleware):
-    """Limits the requests of a WSGI app. The arguments are those of RateLimitMiddleware; `gate` is a Gate.
+    """Limits the requests of a WSGI app. It takes the arguments of RateLimitMiddleware; `gate` is a Gate.
 
     An orderly exit of the process gives the slots back. `close` closes a backend that was given as a URL.
     """

@@ -52,7 +52,7 @@ def limit(
 ) -> "OperationLimit":
     """Limit an operation, in its own bucket: a decorator below ``@api.get(...)``, also for async functions.
 
-    The arguments are those of `awx_ratelimit.adapters.django.limit`.
+    It takes the arguments of `awx_ratelimit.adapters.django.limit`.
     """
     checked = route_limit(
         limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting

@@ -56,9 +56,9 @@ _VIEW = f"{HTTPMethodView.as_view.__qualname__}.<locals>.view"
 
 
 class RateLimit:
-    """Limits the requests and WebSockets of a Sanic app, also those that no handler matches.
+    """Limits the requests and WebSockets of a Sanic app, including those that no handler matches.
 
-    The arguments are those of `awx_ratelimit.RateLimitMiddleware`. A slot is held until the handler and the stream of
+    It takes the arguments of `awx_ratelimit.RateLimitMiddleware`. A slot is held until the handler and the stream of
     its response have ended, or the client has disconnected. A backend that is given as a URL is closed when the server
     stops. Each worker process has separate limits in memory, so share a ``host://`` or Redis backend. The identifier
     gets the Sanic request as ``request.source``. A handler finds the decision at ``request.ctx.rate_limit``, None for

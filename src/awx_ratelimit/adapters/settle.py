@@ -20,7 +20,7 @@ _STATE = "awx_ratelimit"
 def settle(request: Any, cost: Cost | None = None, /, **tokens: int) -> None:
     """Say what `request` has cost: ``settle(request, tokens=523)`` or ``settle(request, {"tokens": 523})``.
 
-    `request` is the request of any framework, the handler of Tornado, an ASGI scope or a WSGI environ. The middleware
+    `request` is the request of any framework, Tornado's handler, an ASGI scope or a WSGI environ. The middleware
     corrects the charges of the request when its response has been sent: what it cost more is charged, what it cost less
     is given back. A measure that is not named keeps its charge. It can be called several times, and while a response is
     streamed; the last value of each measure counts.

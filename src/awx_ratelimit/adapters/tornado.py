@@ -49,9 +49,9 @@ _SWITCHING_PROTOCOLS = 101
 
 
 class RateLimit:
-    """Limits the requests and WebSockets of a Tornado app, also those that no handler matches.
+    """Limits the requests and WebSockets of a Tornado app, including those that no handler matches.
 
-    The arguments are those of `awx_ratelimit.RateLimitMiddleware`. It decides before the `prepare` of the handler, and
+    It takes the arguments of `awx_ratelimit.RateLimitMiddleware`. It decides before the `prepare` of the handler, and
     holds a slot until the response is finished or the connection closes. The identifier gets the HTTPServerRequest as
     ``request.source``, and a handler finds the decision at ``self.request.rate_limit``, None for an exempt request.
     Tornado has no event for the end of an app, so call `aclose` there.

@@ -61,7 +61,7 @@ class Backend(Protocol):
         """Clear the debts of `subject` in `scope`, or in every scope; its leases stay. Raises BackendUnavailable.
 
         Returns whether a debt was left: False for a subject that this backend does not know, that has refilled, or
-        that only has leases. A backend that cannot know when a period of the calendar ended, such as one that counts
+        that only has leases. A backend that cannot know when a calendar period ended, such as one that counts
         on a server, may return True for a debt of it as long as it keeps that.
         """
 

@@ -1,4 +1,4 @@
-"""What ``awx-ratelimit accounts`` prints: accounts, the audit trail, and what limits in shadow would have refused."""
+"""What ``awx-ratelimit accounts`` prints: accounts, the audit trail, and what shadow limits would have refused."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -136,7 +136,7 @@ def audit(
 def shadow_refusals(
     *, database: Database, from_: From = None, to: To = None, by: ByPeriod = By.day, json: Json = False
 ) -> None:
-    """Print what limits in shadow would have refused, by limit and by account, by default in the last 30 days."""
+    """Print what shadow limits would have refused, by limit and by account, by default in the last 30 days."""
     times = range_of(from_, to)
     with open_service(database) as service:
         found = service.operator.shadow_refusals(by=by.value, **times)

@@ -135,8 +135,8 @@ def _notes(gate: AnyGate, explained: Explanation, options: ExplainOptions, unkno
         return
     if unknown:
         yield (
-            f"the limits of routes are not known here, so one of them may refuse the request. The reason: {unknown}. "
-            f"A server knows those of the paths that it serves. See {page('explain', 'limits-of-routes')}"
+            f"the route limits are not known here, so one of them may refuse the request. The reason: {unknown}. "
+            f"A server knows those of the paths that it serves. See {page('explain', 'route-limits')}"
         )
     if not options.has_caller and (hint := _way_to_name_a_caller(gate)):
         yield f"this is a request without a key; to explain one with a key, write {hint}"

@@ -128,7 +128,7 @@ class LoadTestOptions:
 
     def _rates(self, texts: Sequence[str] | None) -> tuple[Rate, ...]:
         rates = [(text, Rate.parse(text)) for text in texts or ()]
-        # Periods of the calendar have no burst.
+        # Calendar periods have no burst.
         return tuple(rate if rate.calendar else Rate.parse(text, burst=self.burst) for text, rate in rates)
 
     @property

@@ -44,9 +44,9 @@ class Console(SecuredPages):
     ``request.cookie(name)``. Without an owner, users are redirected to `login_url`, if it is set. If `who` raises
     AccessRefused, nobody is logged in. If it raises anything else, the response is 503 and the error is logged.
 
-    `secret` signs the forms: at least 32 bytes, the same in all processes. `limiter` and `plans` are those of the gate.
-    `creations` and `new_account_plan` work as in ManagementApi; with one limiter, keys created here and there share
-    the limit. `api_base` and `try_path` appear in the commands that users copy. `origins`, such as
+    `secret` signs the forms: at least 32 bytes, the same in all processes. `limiter` and `plans` are the same as the
+    gate's. `creations` and `new_account_plan` work as in ManagementApi; with one limiter, keys created here and there
+    share the limit. `api_base` and `try_path` appear in the commands that users copy. `origins`, such as
     ``https://app.example.com``, are the origins that forms may come from. Set them behind a proxy that changes
     ``Host``; the default is the host of the request.
 

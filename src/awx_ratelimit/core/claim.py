@@ -81,7 +81,7 @@ def checked_subject(subject: Any) -> str:
 class Caller:
     """Identifies the limits that a request uses.
 
-    `subject` is any stable text, and never an API key. `plan` is a Plan or the name of one in the table; None is the
+    `subject` is any stable string, and never an API key. `plan` is a Plan or the name of one in the table; None is the
     table's default. `account` is a second name by which the table's overrides can select this caller. `overrides` are
     limits for this caller only, in the format of an override in a plan table. With `exempt` the caller is not limited.
 

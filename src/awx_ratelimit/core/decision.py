@@ -44,7 +44,7 @@ class _Decided(NamedTuple):
 class Decision(_Decided):
     """The result of one claim. It is true in a condition if the claim is allowed.
 
-    `subject`, `plan` and `cost` are those of the claim. `decided_at_ms` is the time of the decision by the backend's
+    `subject`, `plan` and `cost` belong to the claim. `decided_at_ms` is the time of the decision by the backend's
     clock. The other fields are for backends. `exceeded` and `levels` are the result of `core.decide.decide`. `held` is
     the number of slots in use. `lease_id` is 0 without a lease. `holder` is private to the backend, which uses it for
     `release` and `refund`. `slot_wait_ms` is the estimated wait for a slot.

@@ -33,8 +33,8 @@ class FunctionLimit:
     """A limit of functions, each with its own buckets.
 
     `plan` is a notation such as ``30/minute``, a Rate, or a Plan, whose slots are held while the function runs.
-    `subject` says whose limit a call uses: a text, or a function of the call's arguments that returns one. `cost` is in
-    tokens, an integer >= 1, a mapping such as ``{"requests": 1, "tokens": 800}``, or a function of the call's
+    `subject` says whose limit a call uses: a string, or a function of the call's arguments that returns one. `cost` is
+    in tokens, an integer >= 1, a mapping such as ``{"requests": 1, "tokens": 800}``, or a function of the call's
     arguments. `scope` is the name of the buckets, 1 to 32 of ``a-z 0-9 _ -``, which is written before the names of the
     limits; None is the name of the function. Functions with one `scope` share their buckets. A call without room waits
     up to `wait_ms` for it, an integer >= 0; 0 refuses it at once.

@@ -18,7 +18,7 @@ _PER: Final = {f"per_{unit}": unit for unit in _UNITS}
 PER_KEYS: Final = tuple(_PER)
 _FIELDS: Final = {"limit": "tokens"}
 _RATE_KEYS: Final = ("limit", "burst", "refill", "measure", "name", "shadow")
-#: The keys that only periods of the calendar have, by the unit.
+#: The keys that only calendar periods have, by the unit.
 _CALENDAR_KEYS: Final = {
     "day": ("timezone",),
     "week": ("anchor_day", "timezone"),

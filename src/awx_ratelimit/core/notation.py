@@ -1,4 +1,4 @@
-"""The notation of rates, such as ``60/minute``: the one of the package `limits`, with periods of the calendar."""
+"""The notation of rates, such as ``60/minute``: the one of the package `limits`, with calendar periods."""
 
 import re
 from typing import Any, Final, NamedTuple, cast

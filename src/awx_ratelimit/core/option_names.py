@@ -21,7 +21,7 @@ WAY_IN_HINTS: Final = {
     **dict.fromkeys(("exempt", "exempt_paths", "exempt_when"), "rules=[Rule('/health', exempt=True)]"),
     "headers_enabled": "headers",
 }
-#: for the limit of a route,
+#: for a route limit,
 ROUTE_HINTS: Final = {
     **dict.fromkeys(("key_func", "key", "identifier"), _PER),
     **dict.fromkeys(("limit_value", "rate", "requests", "times", "per_minute", "per_hour", "per_day"), _FIRST),

@@ -142,9 +142,9 @@ class Plan:
         account: "Plan | None" = None,
         shadow: bool = False,
     ) -> "Plan":
-        """A plan of rates and of `concurrent` slots. None: no limit.
+        """A plan of rates and of `concurrent` slots. None means no limit.
 
-        The burst of a rate equals its tokens. Weeks and months are those of the calendar, in UTC; the other rates are
+        The burst of a rate equals its tokens. Weeks and months are calendar periods, in UTC; the other rates are
         continuous. `account` is the plan that all keys of an account share.
         """
         if misplaced:

@@ -34,9 +34,9 @@ class PlanTable:
     """All plans by name, the name of the default plan, and the overrides of subjects and accounts.
 
     A table is immutable, and `resolve` takes the same time for any number of overrides. `service` is the plan that all
-    callers share; None: no shared limit. `source` is the name of the table in errors. `refusals` are the responses that
-    replace the usual 429, by the name of a plan. Raises TypeError for plans that are not Plans, and InvalidLimit for a
-    mistake in the table.
+    callers share; None means no shared limit. `source` is the name of the table in errors. `refusals` are the responses
+    that replace the usual 429, by the name of a plan. Raises TypeError for plans that are not Plans, and InvalidLimit
+    for a mistake in the table.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class PlanTable:
 
     @classmethod
     def default(cls) -> "PlanTable":
-        """A table of STARTER, the default, and GROWTH. An 'enterprise' plan needs numbers of yours."""
+        """A table of STARTER, the default, and GROWTH. An 'enterprise' plan needs your own numbers."""
         return cls((STARTER, GROWTH), default=STARTER.name)
 
     @classmethod
@@ -93,7 +93,7 @@ class PlanTable:
 
     @classmethod
     def watch(cls, path: str | PurePath) -> "PlanTable":
-        """`from_toml`, and read the file again when it has changed.
+        """Build a table as `from_toml` does, and reload the file when it has changed.
 
         `resolve` checks the file, at most once a second and without a thread. A new file with a mistake is logged as an
         error, and the previous table stays in use. Raises InvalidLimit if the file has a mistake now.
@@ -120,10 +120,10 @@ class PlanTable:
     def resolve(self, caller: Caller) -> Plan:
         """The plan of `caller`.
 
-        The first that exists applies: the caller's own overrides, those of its subject, those of its account, its plan,
-        the default plan. The limits `account` of the account's override apply even if another one comes first, unless
-        that one has such limits too. Raises InvalidLimit for a plan that is not in the table, and for a mistake in the
-        caller's own overrides.
+        The first that exists applies: the caller's own overrides, its subject's, its account's, its plan, the default
+        plan. The `account` limits of the account's override apply even if another override comes first, unless that one
+        has such limits too. Raises InvalidLimit for a plan that is not in the table, and for a mistake in the caller's
+        own overrides.
         """
         try:
             name = caller.plan

@@ -179,8 +179,8 @@ class Rate:
     def parse(cls, text: str, name: str | None = None, burst: int | None = None) -> "Rate":
         """Parse a notation such as ``60/minute``, ``100 per 2 hours`` or ``1000/month``.
 
-        The default name is the unit: ``minute``, or ``2hour`` for 2 hours. Weeks, months and years are those of the
-        calendar in UTC; all other units are token buckets. Raises InvalidLimit for any other text, and for several
+        The default name is the unit: ``minute``, or ``2hour`` for 2 hours. Weeks, months and years are calendar
+        periods in UTC; all other units are token buckets. Raises InvalidLimit for any other string, and for several
         weeks, months or years.
         """
         parsed = parse_notation(text)
@@ -192,8 +192,8 @@ class Concurrency:
     """At most `slots` leases at the same time. The name of this limit is always ``concurrent``.
 
     `ttl_ms` (at least 1,000) is how long a lease lives after its last renewal, in backends that cannot see whether its
-    holder is alive (Redis). `max_hold_ms` is the longest time a lease may be held, even if renewed; None: no bound.
-    Raises InvalidLimit for a wrong field.
+    holder is alive (Redis). `max_hold_ms` is the longest time a lease may be held, even if renewed; None means no
+    bound. Raises InvalidLimit for a wrong field.
     """
 
     slots: int

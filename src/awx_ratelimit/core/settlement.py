@@ -33,7 +33,7 @@ def charges(decision: Decision) -> list[tuple[Record, Charge, int]]:
 
 
 def corrections(charge: Charge, exceeded: int, actual: ActualCost) -> list[Correction]:
-    """The limits whose charge changes. A limit in shadow that would have refused is not charged afterwards either."""
+    """The limits whose charge changes. A shadow limit that would have refused is not charged afterwards either."""
     found = []
     for index, bit, rate in charge.plan.numbered_rates:
         charged = charge.tokens(index // 2)

@@ -18,9 +18,9 @@ class Usage:
     """The state of one limit after a decision, in tokens for a rate and in slots for ``concurrent``.
 
     `retry_after_ms` is exact for rates and an estimate for slots. It is 0 if the limit did not refuse, and if no wait
-    can help, because the cost is above the burst of a limit in shadow.
+    can help, because the cost is above the burst of a shadow limit.
     `reset_after_ms` is the time until the limit is full again. It is 0 for slots: their end is unknown.
-    `limit` is the name with its scope, such as ``account.minute``. `scope` and `subject` are those of the budget; two
+    `limit` is the name with its scope, such as ``account.minute``. `scope` and `subject` belong to the budget; two
     usages are equal whatever their subjects.
     """
 

@@ -12,7 +12,7 @@ Outcome = Literal["allowed", "refused", "exempt"]
 
 @dataclass(frozen=True, slots=True)
 class ExplainedRule:
-    """A rule that matches the request. `methods` None: every method. `budget` is the name of its budget, if it has one.
+    """A rule that matches the request. `methods` is None for every method. `budget` is the name of its budget, or None.
 
     `exempts` is whether it exempts requests, or some of them.
     """
@@ -62,7 +62,7 @@ class ExplainedLimit:
 class ExplainedBudget:
     """The limits that one subject has in one scope. The scope of the caller's own plan is None.
 
-    `charge_on` are the statuses of the response on which the budget is charged; None: all.
+    `charge_on` are the statuses of the response on which the budget is charged; None means all.
     """
 
     scope: str | None
@@ -80,7 +80,7 @@ class Explanation:
     the highest cost and every budget count. `cost` is by measure, None if it is not known. A request without room would
     wait up to `wait_ms`.
 
-    A refused request has the `status` and the `code` of its response, the `reason` in words, and `retry_after_ms`; None
+    A refused request has the `status` and the `code` of its response, the `reason` as text, and `retry_after_ms`; None
     if no wait can help, or none is known. `is_fallback`: the backend is unavailable, and its guard has decided.
 
     `budgets` include the limits of the route that this process has seen for the path. `has_route_limits`: the request
@@ -113,7 +113,7 @@ class Explanation:
         return tuple(limit.limit for limit in limits if limit.refuses and not limit.shadow)
 
     def fields(self) -> dict[str, Any]:
-        """The JSON form: dictionaries, lists, texts, numbers, True, False and None, by the names of the attributes."""
+        """The JSON form: dictionaries, lists, strings, numbers, bools and None, by the names of the attributes."""
         return {**asdict(self, dict_factory=_with_lists), "refusing": list(self.refusing)}
 
     def __str__(self) -> str:

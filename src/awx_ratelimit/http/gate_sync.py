@@ -44,8 +44,8 @@ class Gate(Begins):
     `plans` resolves the plan of the caller that `identify` returns. The first of `rules` that matches a request decides
     what it costs. `headers` is the dialect of the rate limit headers (``draft``, ``legacy``, ``both``, ``none``). With
     `expose`, scripts of other origins may read them. `anonymous` is the plan of requests without a key, limited by
-    client address; None answers them with a 401. The caller's plan, that of its account, `service` (which everybody
-    shares; None is that of the table) and the budget of a rule are decided together.
+    client address; None answers them with a 401. The plans of the caller and its account, `service` (which everybody
+    shares; None means the table's) and the budget of a rule are decided together.
 
     The client address is the peer's, unless the peer is in `trusted_proxies`: then it is read from `address_header`,
     which is ``X-Forwarded-For``, ``Forwarded`` or a header with one address such as ``X-Real-IP``. Name your proxies,

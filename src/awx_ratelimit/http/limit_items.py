@@ -1,6 +1,6 @@
 """The items of the fields RateLimit-Policy and RateLimit: one for each limit that clients see.
 
-They follow draft-ietf-httpapi-ratelimit-headers-08 and later. A limit in shadow is not shown.
+They follow draft-ietf-httpapi-ratelimit-headers-08 and later. A shadow limit is not shown.
 """
 
 from fractions import Fraction

@@ -58,7 +58,7 @@ class Request(NamedTuple):
 
     @property
     def user(self) -> Any:
-        """The user whom a middleware outside of ours has authenticated, or None.
+        """The user whom a middleware outside ours has authenticated, or None.
 
         It is ``scope["user"]`` (Starlette's AuthenticationMiddleware), ``REMOTE_USER`` of a WSGI environ, or the
         attribute `user` of the framework's own request (Django).
@@ -67,7 +67,7 @@ class Request(NamedTuple):
 
     @property
     def session(self) -> Any:
-        """The session that a middleware outside of ours has opened, or None.
+        """The session that a middleware outside ours has opened, or None.
 
         It is ``scope["session"]`` (Starlette's SessionMiddleware), ``beaker.session`` of a WSGI environ, or the
         attribute `session` of the framework's own request (Django).

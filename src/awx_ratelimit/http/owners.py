@@ -1,4 +1,4 @@
-"""Whose a budget of a rule or a limit of a route is: the caller's, its account's, its address's, or everybody's."""
+"""Whose a budget of a rule or a route limit is: the caller's, its account's, its address's, or everybody's."""
 
 import inspect
 from collections.abc import Callable

@@ -90,7 +90,7 @@ class RouteLimit:
     failed logins. It is charged before the request and given back after it.
 
     A request without room waits up to `wait_ms` for it, 0 to 86,400,000, while fewer than `max_waiting` others wait for
-    this limit of the route in this process, 1 to 10,000. Else it is refused at once.
+    this limit of the route in this process, 1 to 10,000. Otherwise it is refused at once.
 
     A plan with slots and `charge_on` need the middleware around the app, which knows when a request has ended.
     `middleware` is how it is written in the user's framework, for the error without one.

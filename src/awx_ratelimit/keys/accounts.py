@@ -103,7 +103,7 @@ class Accounts:
         return account
 
     def list(self, *, page_num: int = 1, page_size: int = 20) -> Page[Account]:
-        """Return one page of all accounts, ordered by id. This is for operators: no customer may see it."""
+        """Return one page of all accounts, ordered by id. This is for operators. Never show it to customers."""
         return self._store.query(queries.accounts, *validation.page(page_num, page_size), self._clock.now_ms())
 
     def change(
@@ -128,8 +128,9 @@ class Accounts:
     def caller(self, key_id: str, account_id: str | None = None) -> Caller:
         """Return what a verifier returns for the text of a key. It is not a use of the key.
 
-        `account_id` None: of any account. This is for operators: no customer may choose it. Raises KeyNotFound, and
-        KeyRefused with the code of the response if the key was revoked or has expired, or its account is suspended.
+        With `account_id` None, the key may belong to any account. This is for operators. Never let customers choose it.
+        Raises KeyNotFound, and KeyRefused with the code of the response if the key was revoked or has expired, or its
+        account is suspended.
         """
         account_id = None if account_id is None else validation.account_id(account_id, self._finder)
         record = self._store.query(queries.key_record_of, key_id, account_id) if is_key_id(key_id) else None
@@ -146,17 +147,17 @@ class Accounts:
     ) -> Account:
         """Set the account's own limits, written as in a plan table's ``overrides``. None removes them.
 
-        They are limits of each key. Those in ``{"account": {...}}`` are limits that all its keys share.
+        They apply to each key. The limits in ``{"account": {...}}`` are shared by all its keys.
         """
         return self.change(account_id, overrides=overrides, actor=actor)
 
     def override(
         self, account_id: str, overrides: Mapping[str, Any], *, until: datetime, actor: str | None = None
     ) -> Account:
-        """Set limits that hold until before `until`, a time with a time zone in the next 3,650 days.
+        """Set limits that apply until just before `until`, a time with a time zone in the next 3,650 days.
 
-        They are written as those of `set_overrides` and apply over them: each replaces the one of the same name.
-        ``{"times": 2}`` doubles all limits. In every process they end at `until` by its clock, without a further call.
+        They are written as in `set_overrides`, and apply over those: each replaces the limit of the same name.
+        ``{"times": 2}`` doubles all limits. In every process they end at `until` by its clock, without another call.
         They replace earlier temporary limits.
         """
         valid = validation.overrides(overrides, self._finder)

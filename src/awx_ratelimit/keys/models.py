@@ -87,7 +87,7 @@ class CreatedKey:
 
 @dataclass(frozen=True, slots=True)
 class TemporaryOverride:
-    """Overrides that hold until before the time `until` (UTC), over the permanent ones."""
+    """Overrides that apply until just before the time `until` (UTC), over the permanent ones."""
 
     overrides: Mapping[str, Any]
     until: datetime
@@ -97,7 +97,7 @@ class TemporaryOverride:
 class Account:
     """An owner of keys. `plan` is the name of the plan of all its keys; None means the table's default.
 
-    `overrides` are the account's own limits, written as in a plan table. `temporary` holds now; None if nothing does.
+    `overrides` are the account's own limits, written as in a plan table. `temporary` applies now; None if nothing does.
     The keys of a suspended account are refused.
     """
 

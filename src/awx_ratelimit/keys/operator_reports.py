@@ -31,7 +31,7 @@ _MAX_NUMBER: Final = 2**53
 
 @dataclass(frozen=True, slots=True)
 class ShadowRefusals:
-    """What limits in shadow would have refused: the number of requests by limit, and the accounts with most of them.
+    """What shadow limits would have refused: the number of requests by limit, and the accounts with most of them.
 
     A request counts once for each such limit.
     """
@@ -72,7 +72,7 @@ class OperatorReports:
         """Return one page of the accounts, each with its requests from `from_` until `to`.
 
         `prefix` is the beginning of the id. The `order` ``id`` is by the bytes of the id. ``requests`` and ``refusals``
-        list only accounts with requests in the time, most first.
+        list only accounts with requests in that time, most first.
         """
         asked = AccountFilter(
             None if prefix is None else validation.account_id(prefix, self._finder, field="prefix"),
@@ -110,16 +110,16 @@ class OperatorReports:
     def shadow_refusals(
         self, *, from_: datetime | None = None, to: datetime | None = None, by: By = "day", number: int = 20
     ) -> ShadowRefusals:
-        """Return what limits in shadow would have refused, with the `number` (1 to 100) first limits and accounts."""
+        """Return what shadow limits would have refused, with the `number` (1 to 100) first limits and accounts."""
         number = validation.integer(number, "number", 1, validation.MAX_PAGE_SIZE)
         times = self.times(from_, to, by)
         limits = self._store.query(queries.shadow_limits, times, number)
         return ShadowRefusals(limits, self._store.query(queries.shadow_accounts, times, number))
 
     def caller_of(self, subject: str, account_id: str | None = None) -> Caller | None:
-        """Return the caller that `subject` is, with the overrides that apply now; None if the store does not know it.
+        """Return the caller with this `subject`, and the overrides that apply now; None if the store does not have it.
 
-        `subject` is the id of a key, also of a revoked one, whose subject is its family; or any subject of the account
+        `subject` is the id of a key, even of a revoked one, whose subject is its family; or any subject of the account
         `account_id`. Raises AccountNotFound, and KeyNotFound for a key of another account.
         """
         record = self._store.query(queries_of_keys.key_record_of, subject, None) if is_key_id(subject) else None

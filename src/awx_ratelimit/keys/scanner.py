@@ -32,7 +32,7 @@ _basic = re.compile(r"basic(?:[ \t+]|%20)+(?P<credentials>[0-9A-Za-z+/_-]{16,}(?
 
 
 class FoundKey(NamedTuple):
-    """A key in a text, with its position."""
+    """A key found in a string, with its position."""
 
     start: int
     end: int
@@ -178,7 +178,7 @@ class KeyRedactingFilter(logging.Filter):
 def redact_event(event: dict[str, Any], _hint: object = None, *, finder: KeyFinder = FINDER) -> dict[str, Any]:
     """Return a Sentry event without keys: ``sentry_sdk.init(before_send=redact_event)``. Works for transactions, too.
 
-    It searches every text, including names of fields. It does not change the given event.
+    It searches every string, including names of fields. It does not change the given event.
     """
     clean: dict[str, Any] = redacted(event, finder)
     return clean

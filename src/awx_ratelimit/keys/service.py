@@ -39,7 +39,7 @@ class KeyService:
     ) -> None:
         self._store = checked_store(store, "KeyService")
         self._keys = keys or KeyFormat()
-        #: Finds keys of this service in a text, and those with the default prefix.
+        #: Finds keys of this service in a string, and keys with the default prefix.
         self.finder = KeyFinder((PREFIX, self._keys.prefix))
         self._clock = clock or WallClock()
         self._change = store.changes(self._clock, self.finder)
@@ -157,7 +157,7 @@ class KeyService:
             work.announce_change()
 
     def stale(self, account_id: str, *, older_than_days: int = 90) -> tuple[ApiKey, ...]:
-        """Return the keys to rotate: accepted, without a successor, at least so old. Oldest first."""
+        """Return the keys to rotate: accepted, without a successor, and at least this old. Oldest first."""
         return self._accepted_before(queries.keys_created_before, account_id, older_than_days, "older_than_days")
 
     def unused(self, account_id: str, *, for_days: int = 30) -> tuple[ApiKey, ...]:

@@ -33,9 +33,9 @@ _is_type: Final = re.compile(r"[!-~]{1,128}").fullmatch
 class UsageExport:
     """Exports what the accounts in a store have used, by hour, key and measure. It is for the operator of a service.
 
-    `source` and `type` are those of the events: a URI reference, and a name. `grace_seconds` (0 to 604,800) is how long
-    after its end an hour stays open for amounts that come late. `clock` has ``now_ms() -> int``; None is the system
-    time. Raises TypeError for anything but a KeyStore, and InvalidKeyRequest for other invalid arguments.
+    `source` and `type` are attributes of the events: a URI reference, and a name. `grace_seconds` (0 to 604,800) is how
+    long after its end an hour stays open for amounts that come late. `clock` has ``now_ms() -> int``; None is the
+    system time. Raises TypeError for anything but a KeyStore, and InvalidKeyRequest for other invalid arguments.
     """
 
     def __init__(

@@ -144,9 +144,9 @@ class UsageReports:
         to: datetime | None = None,
         by: By = "day",
     ) -> Mapping[str, int]:
-        """Return how many allowed requests each limit in shadow would have refused, most first.
+        """Return how many allowed requests each shadow limit would have refused, most first.
 
-        They are those of the account or of one key. Several limits may count one request.
+        They belong to the account or to one key. Several limits may count one request.
         """
         account_id, family_id = self._owner(account_id, key_id)
         times = usage_range(self._clock.now_ms(), from_, to, by)

@@ -175,7 +175,7 @@ _RATE_FIELDS: Final = (
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
-    """The enforced limits of a plan and its account, as JSON. `period_ms` is null for periods of the calendar."""
+    """The enforced limits of a plan and its account, as JSON. `period_ms` is null for calendar periods."""
     rates = [
         {**{name: getattr(rate, name) for name in _RATE_FIELDS}, "period_ms": None if rate.period else rate.period_ms}
         for rate in enforced_rates(plan)

@@ -48,7 +48,7 @@ class OperatorApi:
     the plan `calls` for each operator. Suspensions and revocations are never limited, because they may be needed to
     stop a flood. With an AsyncLimiter or an AsyncGate it works only with `AsgiApp`.
 
-    Raises TypeError for tokens that are no OperatorTokens, and InvalidLimit if `calls` has concurrent slots.
+    Raises TypeError for tokens that are not OperatorTokens, and InvalidLimit if `calls` has concurrent slots.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ def times_json(times: Range) -> dict[str, Any]:
 
 
 def shadow_refusals_json(found: ShadowRefusals) -> dict[str, Any]:
-    """Return what limits in shadow would have refused."""
+    """Return what shadow limits would have refused."""
     accounts = [{"id": one.account_id, "number": one.number, "limits": one.limits} for one in found.accounts]
     return {"limits": dict(found.limits), "accounts": accounts}
 

@@ -125,7 +125,7 @@ def _paths() -> dict[str, Any]:
         "/usage": {"get": one("getUsage", "What the account and its keys use of their limits now", "Usage",
                               parameters=queries(pages()))},
         "/usage/history": {"get": usage_history_call(_OF_ACCOUNT)},
-        "/shadow-refusals": {"get": one("getShadowRefusals", "What limits in shadow would have refused", "Shadows",
+        "/shadow-refusals": {"get": one("getShadowRefusals", "What shadow limits would have refused", "Shadows",
                                         parameters=shadows)},
     }  # fmt: skip
     return {
@@ -133,7 +133,7 @@ def _paths() -> dict[str, Any]:
                                   parameters=queries({**_FILTERS, **_OF_ALL_TIMES, **pages()}))},
         **{f"/accounts/{{id}}{path}": {"parameters": [_ACCOUNT], **calls} for path, calls in paths.items()},
         "/shadow-refusals": {"get": call("getAllShadowRefusals",
-                                         "What limits in shadow would have refused, for all accounts",
+                                         "What shadow limits would have refused, for all accounts",
                                          "AllShadows", parameters=of_all)},
         "/audit": {"get": call("getAudit", "The audit trail of all accounts, newest first", "Events",
                                parameters=queries({**_EVENTS, **pages()}))},
@@ -182,7 +182,7 @@ def _schemas(plans: Sequence[str]) -> dict[str, Schema]:
         "keys": says(reference("ApiKeys"), "A page of its keys."),
     }
     shadows = says(COUNTS, "How many allowed requests each limit would have refused.")
-    number = says(COUNT, "How many times limits in shadow would have refused its requests.")
+    number = says(COUNT, "How many times shadow limits would have refused its requests.")
     return {
         **usage_schemas(),
         "Account": object_of(fields.ACCOUNT),

@@ -1,1 +1,1 @@
-"""What the limits did: listeners, a log of refusals, and counts of limits in shadow."""
+"""What the limits did: listeners, a log of refusals, and counts of shadow limits."""

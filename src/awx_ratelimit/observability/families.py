@@ -29,7 +29,7 @@ REQUESTS: Final = Family(
     "awx_ratelimit.requests",
     "counter",
     "{request}",
-    "Claims by outcome: allowed, refused, shadow (allowed, but a limit in shadow would have refused), fallback"
+    "Claims by outcome: allowed, refused, shadow (allowed, but a shadow limit would have refused), fallback"
     " (allowed without the backend), unavailable (not decided)",
     ("plan", "outcome"),
 )

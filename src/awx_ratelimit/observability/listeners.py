@@ -1,4 +1,4 @@
-"""What a limiter does with each Decision: it calls the listeners, and counts the refusals of limits in shadow.
+"""What a limiter does with each Decision: it calls the listeners, and counts the refusals of shadow limits.
 
 `RefusalLog` is a listener. A flood of refusals must not become a flood of log lines. So the number of lines per second
 is bounded, and each line has the number of lines that were left out before it. A line never contains an API key,
@@ -91,7 +91,7 @@ OTHER_PLANS = "other plans"
 
 
 def shadow_refusals(decision: Decision) -> list[str]:
-    """The names of the exceeded limits in shadow."""
+    """The names of the exceeded shadow limits."""
     if isinstance(decision, JointDecision):
         return [usage.limit for usage in decision.usages if usage.refused and usage.shadow]
     plan = decision.plan
@@ -103,7 +103,7 @@ def shadow_refusals(decision: Decision) -> list[str]:
 
 
 class ShadowCounts:
-    """Counts the refusals of each limit in shadow, by plan. Thread-safe. It stores no subjects."""
+    """Counts the refusals of each shadow limit, by plan. Thread-safe. It stores no subjects."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], int] = {}
@@ -142,7 +142,7 @@ class RefusalLog:
     the fields ``subject``, ``plan``, ``cost``, ``limits``, ``shadow_limits``, ``retry_after_ms`` and ``left_out`` as
     attributes, for structured handlers. `clock` gives seconds, for tests.
 
-    An allowed claim that a limit in shadow would have refused is logged with empty ``limits``. The two kinds of lines
+    An allowed claim that a shadow limit would have refused is logged with empty ``limits``. The two kinds of lines
     have separate bounds and counts, so that neither crowds out the other. Raises ValueError for a wrong
     `lines_per_second`.
     """
@@ -160,7 +160,7 @@ class RefusalLog:
         self._shadow = _LineCounter()
 
     def __call__(self, decision: Decision) -> None:
-        """Log `decision` if it is a refusal, or a refusal of a limit in shadow, and the bound allows a line."""
+        """Log `decision` if it is a refusal, or a refusal of a shadow limit, and the bound allows a line."""
         if not decision.has_exceeded:
             return
         left_out = self._count_line(self._shadow if decision.allowed else self._refused)

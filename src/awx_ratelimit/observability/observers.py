@@ -37,7 +37,7 @@ class Observer:
         """The cost of `decision` turned out to be `cost`; 0 for a refund. Called once for a decision, at most."""
 
     def overruled(self, decision: Decision, by: Decision) -> None:
-        """The request of `decision`, which was allowed, was refused all the same: by the limit of a route."""
+        """The request of `decision`, which was allowed, was refused all the same: by a route limit."""
 
     def wait_began(self) -> None:
         """A claim may wait for room from now on."""

@@ -15,8 +15,7 @@ from awx_ratelimit.core.usage import Usage
 class QuotaUse(NamedTuple):
     """A quota of which at least `percent`, 80 or 100, were used at `at_ms`. `limit` is its name with its scope.
 
-    `scope` is that of its record, which tells an account from a subject without one that has the same name.
-    It is not warned of again until `until_ms`: the end of the period of the calendar, or of one period from `at_ms`
+    It is not warned of again until `until_ms`: the end of the calendar period, or of one period from `at_ms`
     on. It is full again at `resets_at_ms`, if nothing more is used.
     """
 

@@ -20,7 +20,7 @@ class HourUsage(NamedTuple):
     """What `subject` used in the hour from `begins_ms`. Numbers are less than 0 if a correction takes back more.
 
     `costs` is the cost of the allowed requests by measure, `refusals` the number of refusals by limit, and `peak` the
-    highest number of slots in use. `shadows` is the number of allowed requests by each limit in shadow that would have
+    highest number of slots in use. `shadows` is the number of allowed requests by each shadow limit that would have
     refused them.
     """
 
@@ -129,7 +129,7 @@ class ExceededLimits:
         return True
 
     def count_overruled(self, decision: Decision, by: Decision, counts: SubjectCounts) -> None:
-        """Count the limits that refused the request of `decision` after all. Limits in shadow do not matter now."""
+        """Count the limits that refused the request of `decision` after all. Shadow limits do not matter now."""
         counts.add_refusal(self._names_of(by)[0])
         if decision.has_exceeded:
             counts.add_shadows(self._names_of(decision)[1], -1)

@@ -26,7 +26,7 @@ class TaskDeadlines:
         self._timers: dict[asyncio.AbstractEventLoop, LoopTimer] = {}
 
     def begin(self) -> "_Deadline":
-        """A deadline that begins now. Raises RuntimeError outside of asyncio."""
+        """A deadline that begins now. Raises RuntimeError outside asyncio."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

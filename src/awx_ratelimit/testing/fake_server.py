@@ -59,7 +59,7 @@ def fake_redis(
     """A Redis backend for tests, on a fake server inside this process. Pass it wherever a backend is expected.
 
     It is a RedisBackend, for Limiter and Gate; with `is_async=True` it is an AsyncRedisBackend, for AsyncLimiter and
-    AsyncGate. `clock` and `prefix` are those of both classes. `server` is a ``fakeredis.FakeServer``; None makes one.
+    AsyncGate. Both classes take `clock` and `prefix`. `server` is a ``fakeredis.FakeServer``; None creates one.
     Backends with the same server share their limits, and ``server.connected = False`` is an outage.
 
     Needs fakeredis and lupa: ``pip install 'fakeredis[lua]'``.

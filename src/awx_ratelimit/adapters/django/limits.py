@@ -55,7 +55,7 @@ def limit(
     max_waiting: int = 100,
     gate: AnyGate | None = None,
 ) -> "ViewLimit":
-    """Limit a view, in its own bucket: a decorator for functions, also async ones, methods, and class-based views.
+    """Limit a view, in its own bucket: a decorator for functions, including async ones, methods, and class-based views.
 
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware, else that of the settings,
     else the memory of this process, where clients count by their address. A refused request is charged by no limit.

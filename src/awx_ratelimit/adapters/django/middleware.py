@@ -30,8 +30,8 @@ _DECISION = "awx_ratelimit.decision"
 class RateLimitMiddleware(LimitsApp):
     """Limits the requests that reach it by ``AWX_RATELIMIT`` in the settings.
 
-    A refused request reaches no view. A slot is held until the response ends, also if the client hangs up. Put it after
-    AuthenticationMiddleware if users are the callers, else as far up as you can. The decision is at
+    A refused request reaches no view. A slot is held until the response ends, even if the client hangs up. Put it after
+    AuthenticationMiddleware if users are the callers, otherwise as far up as you can. The decision is at
     ``request.META["awx_ratelimit.decision"]``, None for an exempt request. Requests that a gate around Django has
     decided are not decided twice by the same gate.
 

@@ -1,7 +1,7 @@
 """Rates as text in the records of a host file. Two rates have the same text if and only if they are equal.
 
 ``minute:60/60000+60`` is 60 per 60,000 ms with a burst of 60. ``c`` and ``s`` after it say calendar and shadow, and
-``@tokens`` the measure. A period of the calendar, with its anchors and its time zone, replaces the milliseconds:
+``@tokens`` the measure. A calendar period, with its anchors and its time zone, replaces the milliseconds:
 ``month:1000/month,15,1,Europe/Berlin+1000c``.
 """
 

@@ -51,7 +51,7 @@ head_of: Final = PlanCache(_head).get
 
 
 def _template(plan: Plan) -> list[int]:
-    """The numbers of a charge of `plan` after that of its head: without tokens, and without periods of the calendar."""
+    """The numbers of a charge of `plan` after that of its head: without tokens, and without calendar periods."""
     concurrency = plan.concurrency
     head_of(plan)
     slots_mode = (1 if plan.enforced & plan.slot_bit else 2) if concurrency else 0
@@ -69,7 +69,7 @@ _template_of: Final = PlanCache(_template).get
 
 
 def _numbers(charge: Charge) -> list[int]:
-    """The numbers of a charge after that of its head, without periods of the calendar."""
+    """The numbers of a charge after that of its head, without calendar periods."""
     numbers = [*_template_of(charge.plan)]
     for number in range(len(charge.plan.rates)):
         numbers[_TOKENS_AT + _NUMBERS_OF_RATE * number] = _tokens(charge, number)

@@ -189,7 +189,7 @@ class Codec:
         """Add the debts in `entries`, up to each capacity, and enter their leases. Nothing is refused.
 
         Repeating the call with the same unique `heal_id` within an hour changes nothing. A record may appear twice.
-        The lease ids come from `new_lease_id`. `moments` choose the periods of the calendar, if the plans have any.
+        The lease ids come from `new_lease_id`. `moments` choose the calendar periods, if the plans have any.
         """
         keys: list[bytes] = []
         parts = [_HEAL_HEAD.pack(encode_time(now_ms), self._owner, _HEALED_ONCE_IN_MS)]

@@ -38,7 +38,7 @@ class AsyncClaims:
         return outcome  # type: ignore[no-any-return]
 
     async def _decide_again(self, claim: Any, answer: Any) -> Decision:
-        """Send a claim again with the period of the calendar that it lacked."""
+        """Send a claim again with the calendar period that it lacked."""
         for _ in range(MAX_PERIOD_TRIES):
             claim = self._session.with_period(claim, answer)
             answer = raise_error(await self._channels.claim(claim))

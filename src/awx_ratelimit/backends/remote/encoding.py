@@ -1,4 +1,4 @@
-"""Numbers and names that every server stores alike: ids of leases, times, and periods of the calendar."""
+"""Numbers and names that every server stores alike: ids of leases, times, and calendar periods."""
 
 from typing import Final, NamedTuple, cast
 

@@ -221,7 +221,7 @@ class Maintenance:
     def _finish_settling(
         self, pending: list[PendingSettlement], replies: list[Reply], until_s: float | None = None
     ) -> None:
-        """Read the replies, and send the settlements again that lacked a period of the calendar."""
+        """Read the replies, and send the settlements again that lacked a calendar period."""
         settlements = self.session.settlements
         for _ in range(MAX_PERIOD_TRIES):
             again = [settlements.settled(*each) for each in zip(pending, replies, strict=True)]

@@ -42,7 +42,7 @@ HealEntry: TypeAlias = tuple[Record, Plan, Sequence[int], Sequence[tuple[int, in
 
 
 class OtherPeriod(NamedTuple):
-    """A call did nothing, because it lacks the period of the calendar that contains the server's time.
+    """A call did nothing, because it lacks the calendar period that contains the server's time.
 
     With an `at_ms` that is later than `now_ms`, it lacks the period of this stored time. A settlement says of which
     `calendar`, because it drains each debt by the rate that it was charged by.
@@ -53,13 +53,13 @@ class OtherPeriod(NamedTuple):
     calendar: bytes = b""
 
 
-#: Tries of a call that lacks a period of the calendar: for the server's clock, for each stored time, and some again.
+#: Tries of a call that lacks a calendar period: for the server's clock, for each stored time, and some again.
 MAX_PERIOD_TRIES: Final = 6
 
 
 def period_error(what: str, server: str) -> BackendUnavailable:
     """The error of a call that was sent MAX_PERIOD_TRIES times."""
-    return BackendUnavailable(f"{server}: its clock has left each period of the calendar that a {what} was sent with")
+    return BackendUnavailable(f"{server}: its clock has left each calendar period that a {what} was sent with")
 
 
 #: By the id of the plan, which the Shape keeps, and the cost.
@@ -67,7 +67,7 @@ _plain_shapes: CostCache[Shape] = CostCache()
 
 
 def plain_as_joint(subject: Record, plan: Plan, cost: int, lease_id: int) -> PendingJoint:
-    """A plain claim of a plan that a plain call cannot carry: with other measures, or periods of the calendar."""
+    """A plain claim of a plan that a plain call cannot carry: with other measures, or calendar periods."""
     shape = _plain_shapes.get((id(plan), cost))
     if shape is None:
         share = Share(0, range(len(plan.rates)))

@@ -10,7 +10,7 @@ class Present:
     def __init__(self, clock: Clock | None) -> None:
         self._clock = clock
         self._wall_ms = (clock or WallClock()).now_ms
-        #: How far the server's clock was ahead of this machine's, when that mattered to a period of the calendar.
+        #: How far the server's clock was ahead of this machine's, when that mattered to a calendar period.
         self._ahead_ms = 0
 
     def call_time_ms(self) -> int | None:
@@ -18,7 +18,7 @@ class Present:
         return self._clock.now_ms() if self._clock else None
 
     def ms(self) -> int:
-        """The time of the server as far as this process knows: it chooses the periods of the calendar to send."""
+        """The time of the server as far as this process knows: it chooses the calendar periods to send."""
         return self._wall_ms() + self._ahead_ms
 
     def note(self, answer: OtherPeriod) -> tuple[int, ...]:

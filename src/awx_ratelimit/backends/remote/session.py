@@ -114,7 +114,7 @@ class Session:
         return PendingJoint(claim.records[0], claim, (), lease_id)
 
     def with_period(self, claim: PendingJoint, answer: OtherPeriod) -> PendingJoint:
-        """`claim` with the period of the calendar that it lacked."""
+        """`claim` with the calendar period that it lacked."""
         return claim._replace(later_ms=claim.later_ms + self.present.note(answer))
 
     def is_one_call(self, claim: JointClaim) -> bool:

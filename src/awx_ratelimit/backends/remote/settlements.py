@@ -149,7 +149,7 @@ class Settlements:
         return [each.to_send() for each in queued[:limit]]
 
     def finish(self, queued: Sequence[QueuedSettlement], replies: Sequence[Reply]) -> None:
-        """Read the replies. What lacked a period of the calendar stays queued."""
+        """Read the replies. What lacked a calendar period stays queued."""
         for each, reply in zip(queued, replies, strict=False):
             try:
                 again = self.settled(each.pending, reply)
@@ -228,7 +228,7 @@ class Settlements:
         )
 
     def settled(self, pending: PendingSettlement, reply: Reply) -> PendingSettlement | None:
-        """What to send again, with the period of the calendar that it lacked. Raises BackendUnavailable."""
+        """What to send again, with the calendar period that it lacked. Raises BackendUnavailable."""
         answer = self._codec.joint.parse_settled(pending.settlements, raise_error(reply))
         if isinstance(answer, OtherPeriod):
             self._present.note(answer)

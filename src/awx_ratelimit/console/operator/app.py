@@ -56,13 +56,13 @@ class OperatorConsole(SecuredPages):
 
     `who` takes the request and returns ``Operator("ann@example.com")`` if an operator of the service is logged in, and
     None otherwise. Its name is in the audit trail after ``operator:``. Everything else works as in Console: without an
-    operator, users are redirected to `login_url`, if it is set; if `who` raises anything else than AccessRefused, or
+    operator, users are redirected to `login_url`, if it is set; if `who` raises anything but AccessRefused, or
     returns an Owner, the response is 503 and the error is logged.
 
-    `secret` signs the forms: at least 32 bytes, the same in all processes. It may be that of the Console: a form of one
-    is never valid in the other. `limiter` and `plans` are those of the gate. With `gate`, operators can let it explain
-    requests. `origins`, such as ``https://app.example.com``, are the origins that forms may come from; the default is
-    the host of the request.
+    `secret` signs the forms: at least 32 bytes, the same in all processes. It may be the Console's: a form of one is
+    never valid in the other. `limiter` and `plans` are the same as the gate's. With `gate`, operators can let it
+    explain requests. `origins`, such as ``https://app.example.com``, are the origins that forms may come from; the
+    default is the host of the request.
 
     An AsyncLimiter or an AsyncGate works with `AsgiApp` only. Raises ValueError for a secret that is too short.
     """

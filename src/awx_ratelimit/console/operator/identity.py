@@ -10,7 +10,7 @@ from awx_ratelimit.management.auth.tokens import MAX_OPERATOR_CHARACTERS, OPERAT
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """An operator of the service, by name. It is no Owner: neither is accepted for the other.
+    """An operator of the service, by name. It is not an Owner: neither is accepted for the other.
 
     Raises InvalidKeyRequest unless the name has 1 to 100 visible characters.
     """

@@ -1,4 +1,4 @@
-"""`ReportPages`: what limits in shadow would have refused, and the audit trail, of all accounts."""
+"""`ReportPages`: what shadow limits would have refused, and the audit trail, of all accounts."""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus

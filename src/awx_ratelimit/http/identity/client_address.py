@@ -11,8 +11,8 @@ from awx_ratelimit.http.message import Request
 class ClientAddress:
     """An `identify` for either gate: every client is a caller, by its address.
 
-    `plan` is a Plan, the name of one, or None for the default of the gate's table. The other arguments are those of the
-    gate: the proxies that may report the address, the header in which they do, and the bits of an IPv6 address that
+    `plan` is a Plan, the name of one, or None for the default of the gate's table. The other arguments are the
+    gate's: the proxies that may report the address, the header in which they do, and the bits of an IPv6 address that
     tell clients apart. Raises InvalidLimit for a wrong one.
     """
 

@@ -33,7 +33,7 @@ def subject_of(key: bytes) -> str:
 class StaticKeys:
     """Identifies callers by a fixed mapping of API keys. Each value is the name of a plan, a Plan or a Caller.
 
-    Keys come in ``X-API-Key``; with `bearer` also as ``Authorization: Bearer <key>``, and then any other text in its
+    Keys come in ``X-API-Key``; with `bearer` also as ``Authorization: Bearer <key>``, and then anything else in its
     place is an unknown key. A request with two keys is refused. Only digests of the keys are kept. The subject of a key
     is derived from its digest, so no key appears in logs or backends.
 

@@ -39,7 +39,7 @@ class StoredKeys(Reopenable):
     """An `identify` for either gate. Callers are the owners of the keys that `verifier` knows.
 
     The subject of a caller is the family of its key, so a rotated key and its successor share one budget. Keys come in
-    ``X-API-Key``; with `bearer` also as ``Authorization: Bearer awx_...``. Any other text in that header is left to the
+    ``X-API-Key``; with `bearer` also as ``Authorization: Bearer awx_...``. Anything else in that header is left to the
     app, and so is everything after its first kilobyte. A request with two keys is refused. The gate counts unknown
     keys by client address, so the verifier needs no `failures` limit. On an event loop at most `threads` look-ups run
     at a time. Raises InvalidLimit for a `bearer` that is not True or False.

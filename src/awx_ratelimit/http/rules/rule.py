@@ -34,18 +34,18 @@ class Rule:
     HEAD.
 
     `budget` names an additional budget with the limits of `plan`, which are named ``budget.limit``. It is decided
-    together with the caller's plan. `per` says whose it is: each ``caller``'s (the default), ``account``'s or
-    ``address``'s, or ``everyone``'s; or it is a function that returns the subject for a request.
+    together with the caller's plan. `per` says who shares it: each ``caller`` (the default), ``account`` or
+    ``address`` has its own, or ``everyone`` shares one; or it is a function that returns the subject for a request.
 
     With `charge_on`, the budget is charged only if the response has one of these statuses, such as ``{401, 403}`` for
-    failed logins. It is charged before the request and given back after it. Without a budget, this holds for all
-    limits. A request without a status, such as one whose client hangs up, stays charged.
+    failed logins. It is charged before the request and given back after it. Without a budget, this applies to
+    all limits. A request without a status, such as one whose client hangs up, stays charged.
 
     A request that is refused waits up to `wait_ms` for room, 0 to 86,400,000, while fewer than `max_waiting` others of
-    the rule wait in this process, 1 to 10,000. Else it is refused at once.
+    the rule wait in this process, 1 to 10,000. Otherwise it is refused at once.
 
-    Raises InvalidLimit for invalid values. What a function raises, the middleware raises; so does a TypeError for a
-    result of the wrong type.
+    Raises InvalidLimit for invalid values. The middleware raises what a function raises, and TypeError for a result of
+    the wrong type.
     """
 
     path: str

@@ -27,7 +27,7 @@ class AccountFilter(NamedTuple):
 
 
 class AccountUsage(NamedTuple):
-    """An account, with the requests of all its keys in a time."""
+    """An account, with the requests of all its keys in a period."""
 
     account: Account
     allowed: int
@@ -35,7 +35,7 @@ class AccountUsage(NamedTuple):
 
 
 class AccountShadows(NamedTuple):
-    """The requests of an account that limits in shadow would have refused, by limit. `number` is their sum."""
+    """The requests of an account that shadow limits would have refused, by limit. `number` is their sum."""
 
     account_id: str
     number: int
@@ -107,14 +107,14 @@ def events(
 
 
 def shadow_limits(connection: Connection, times: Range, number: int) -> dict[str, int]:
-    """Return how many requests of all accounts each limit in shadow would have refused, most first."""
+    """Return how many requests of all accounts each shadow limit would have refused, most first."""
     limit, amount = USAGE_SHADOWS.c.limit_name, func.sum(USAGE_SHADOWS.c.amount)
     rows = select(limit, amount).where(*_in_time(USAGE_SHADOWS, times)).group_by(limit).having(amount > 0)
     return {name: int(total) for name, total in connection.execute(rows.order_by(amount.desc(), limit).limit(number))}
 
 
 def shadow_accounts(connection: Connection, times: Range, number: int) -> tuple[AccountShadows, ...]:
-    """Return the accounts of which limits in shadow would have refused most requests."""
+    """Return the accounts of which shadow limits would have refused most requests."""
     account_id, amount = USAGE_SHADOWS.c.account_id, func.sum(USAGE_SHADOWS.c.amount)
     chosen = _in_time(USAGE_SHADOWS, times)
     sums = select(account_id, amount).where(*chosen).group_by(account_id).having(amount > 0)

@@ -92,7 +92,7 @@ def refusals(
 def shadows(
     connection: Connection, account_id: str, family_id: str | None, period: str, begins_ms: int, ends_ms: int
 ) -> dict[str, int]:
-    """Return how many requests each limit in shadow would have refused, most first."""
+    """Return how many requests each shadow limit would have refused, most first."""
     return _by_limit(USAGE_SHADOWS, connection, account_id, family_id, period, begins_ms, ends_ms)
 
 

@@ -50,7 +50,7 @@ USAGE_REFUSALS: Final = Table(
     Column("amount", BigInteger, nullable=False),
 )
 
-#: The allowed requests that a limit in shadow would have refused, by each such limit.
+#: The allowed requests that a shadow limit would have refused, by each such limit.
 USAGE_SHADOWS: Final = Table(
     "awx_usage_shadows",
     METADATA,

@@ -48,11 +48,10 @@ class QuotaWarnings(LatestDecisions, Reopenable):
 
     A warning is given to `on_warning` as a QuotaWarning, and sent to the URL `webhook`, signed with `secret`. Another
     thread does this, for up to a day until the webhook accepts it. With a `store`, each warning exists once among all
-    processes and survives them, and only quotas of its keys, of its accounts and of everybody are warned of. Without
-    one, each process warns by itself, of any subject. No request waits. `clock` has ``now_ms() -> int``; None is the
-    system time.
+    processes and survives them, and only its keys and accounts trigger warnings. Without one, each process warns by
+    itself, about any subject. No request waits. `clock` has ``now_ms() -> int``; None is the system time.
 
-    Raises TypeError for a wrong type, and InvalidLimit for a wrong value and if nobody is to be told.
+    Raises TypeError for a wrong type, and InvalidLimit for a wrong value, or without `on_warning` and `webhook`.
     """
 
     _warned: WarnedQuotas

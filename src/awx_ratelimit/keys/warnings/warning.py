@@ -36,7 +36,7 @@ class QuotaWarning:
     """A subject has used `percent`, 80 or 100, of a quota: `used` of `capacity`, counted in `measure`.
 
     `limit` is the name of the limit with its scope, such as ``account.month``, and `subject` whose limit it is.
-    `account_id` and `key_id` are those of a stored key; `key_id` is None if all keys of the account share the limit.
+    `account_id` and `key_id` identify a stored key; `key_id` is None if all keys of the account share the limit.
     The quota is full again at `resets_at`, if nothing more is used. `id` is the same in each delivery.
     """
 

@@ -102,7 +102,7 @@ class _Named(NamedTuple):
 
 
 def _uncrossed(observations: Sequence[Observation], tolerances: Tolerances) -> str:
-    """Which periods of the calendar have not ended during the run, so that it shows nothing about their boundaries."""
+    """Which calendar periods have not ended during the run, so that it shows nothing about their boundaries."""
     if not observations:
         return ""
     from_us, to_us = min(one.sent_us for one in observations), max(one.answered_us for one in observations)

@@ -25,7 +25,7 @@ class JwtSubject:
 
     The subject, the account and the plan are the claims `subject_claim`, `account_claim` and `plan_claim`; None leaves
     the account or the plan out, and the gate's table has the default plan. A token without the subject is not accepted,
-    nor one with an empty, unprintable or longer value than 128 characters. On an event loop a token is verified in a
+    nor one whose subject is empty, unprintable or longer than 128 characters. On an event loop a token is verified in a
     thread, unless it was verified before. 10,000 tokens are kept, as digests.
 
     A call raises KeyRefused for a token that is not accepted, and KeyStoreUnavailable (the gate answers 503) if the

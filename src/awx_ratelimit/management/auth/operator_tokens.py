@@ -14,7 +14,7 @@ from awx_ratelimit.runtime.clock import Clock
 
 
 class OperatorTokens:
-    """Verifies access tokens for the `OperatorApi`. The arguments are those of AccessTokens.
+    """Verifies access tokens for the `OperatorApi`. It takes the arguments of AccessTokens.
 
     A token needs the scope ``awx:operator`` among the words of its claim ``scope``, and `audience` as its only
     audience: choose one that no customer's token has. So a customer's token is never accepted here. An AccessTokens

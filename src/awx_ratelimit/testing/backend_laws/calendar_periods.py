@@ -10,7 +10,7 @@ from awx_ratelimit.testing.backend_laws.backend_under_test import BackendUnderTe
 
 
 class CalendarLaws(BackendUnderTest):
-    """What a backend promises about periods of the calendar."""
+    """What a backend promises about calendar periods."""
 
     async def test_law_16_month(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """A month that begins on the 31st ends at midnight of the last day, by the clock of its zone."""

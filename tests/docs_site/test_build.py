@@ -76,6 +76,18 @@ def test_links(site: Path, pages: dict[str, Addresses]) -> None:
     assert broken == []
 
 
+def test_lists(site: Path) -> None:
+    """No list and no table is shown as text, even without an empty line before it."""
+    code = re.compile(r"<(pre|script|style)\b.*?</\1>", re.DOTALL)
+    found = {
+        str(path.relative_to(site)): lines
+        for path in site.rglob("*.html")
+        if (lines := re.findall(r"^(?:- |\d+\. |\|).{0,60}", code.sub("", path.read_text()), re.MULTILINE))
+    }
+
+    assert found == {}
+
+
 def test_no_private_members(pages: dict[str, Addresses]) -> None:
     """The reference shows the members that users may call, and no others."""
     ids = {anchor for page, parsed in pages.items() if page.startswith("reference/") for anchor in parsed.ids}

@@ -27,6 +27,10 @@ PROJECT = {
 _SOURCES = {".py", ".toml", ".html", ".css", ".txt"}
 #: Code, which has no links: blocks, and spans in a line.
 _CODE = r"^ *```.*?^ *```$|`[^`\n]*`"
+_FENCE = re.compile(r" *```")
+#: The first line of a list or a table, and a line after which neither goes on: text, or the end of a block of code.
+_BEGINS = re.compile(r"(?:> )?(?:- |\d+\. |\|)")
+_ENDS = re.compile(r"(?!(?:> )?(?:- |\d+\. |\||#|<!--| |$)|>$)")
 _LINK = re.compile(rf"(?P<code>{_CODE})|(?P<before>\]\(|src=\")(?P<link>[^)\"\s#]+)", re.MULTILINE | re.DOTALL)
 
 
@@ -40,8 +44,24 @@ def prepare(target: Path) -> list[str]:
     pages = sorted(str(path.relative_to(target)) for path in target.rglob("*.md"))
     for page in pages:
         path = target / page
-        path.write_text(with_links(path.read_text(), lambda link, page=page: _placed(link, page, target)))
+        text = with_empty_lines(path.read_text())
+        path.write_text(with_links(text, lambda link, page=page: _placed(link, page, target)))
     return pages
+
+
+def with_empty_lines(text: str) -> str:
+    """Return a page with an empty line before each list and table.
+
+    Forges need none, as CommonMark says. The site's parser takes a list without one for more text of the paragraph.
+    """
+    lines: list[str] = []
+    is_code = False
+    for line in text.splitlines():
+        if not is_code and lines and _BEGINS.match(line) and _ENDS.match(lines[-1]):
+            lines.append(">" if line.startswith(">") else "")
+        is_code ^= _FENCE.match(line) is not None
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 def with_links(text: str, link: Callable[[str], str]) -> str:

@@ -128,9 +128,8 @@ class Accounts:
     def caller(self, key_id: str, account_id: str | None = None) -> Caller:
         """Return what a verifier returns for the text of a key. It is not a use of the key.
 
-        With `account_id` None, the key may belong to any account. This is for operators. Never let customers choose it.
-        Raises KeyNotFound, and KeyRefused with the code of the response if the key was revoked or has expired, or its
-        account is suspended.
+        With `account_id` None, which is for operators alone, the key may belong to any account. Raises KeyNotFound, and
+        KeyRefused with the code of the response if the key was revoked or has expired, or its account is suspended.
         """
         account_id = None if account_id is None else validation.account_id(account_id, self._finder)
         record = self._store.query(queries.key_record_of, key_id, account_id) if is_key_id(key_id) else None

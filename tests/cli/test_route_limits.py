@@ -260,8 +260,7 @@ def test_unknown_routes(run: Run, named: Named, tmp_path: Path) -> None:
 
     assert ran.out.startswith("POST /login: allowed")
     assert (
-        "note: the route limits are not known here, so one of them may refuse the request. The reason: the"
-        in ran.err
+        "note: the route limits are not known here, so one of them may refuse the request. The reason: the" in ran.err
     )
     assert "in apps of FastAPI, Starlette, Flask, Quart and Django, and --app names something else" in ran.err
     assert as_json.json["knows_route_limits"] is False

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.management.conftest import claims, signed
 from tests.management.test_tokens import INVALID, jwk_of, outcome_of, tokens_of
 
-from awx_ratelimit.errors import SigningKeysUnavailable
+from awx_ratelimit.errors import AccessRefused, SigningKeysUnavailable
 from awx_ratelimit.management import AccessTokens, Jwks, Owner
 from awx_ratelimit.testing import ManualClock
 
@@ -376,3 +376,15 @@ def test_refresh_blocks_nobody(issuer: Issuer, at_url: AccessTokens, clock: Manu
     issuer.open.set()
     threads[0].join()
     assert said == [ACME]
+
+
+def test_keys_in_memory(issuer: Issuer, at_url: AccessTokens, clock: ManualClock) -> None:
+    """A token is verified without a fetch only while its key is in memory."""
+    token = issuer.token(clock, 0).encode()
+    with pytest.raises(AccessRefused):
+        at_url.claims_of(token, loads_keys=False)
+    before = issuer.requests
+    at_url.claims_of(token)
+
+    assert at_url.claims_of(token, loads_keys=False)["sub"] == "acme"
+    assert (before, issuer.requests) == (0, 1)

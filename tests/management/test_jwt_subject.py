@@ -125,7 +125,6 @@ def test_verified_once(tokens: AccessTokens, clock: ManualClock, monkeypatch: py
     verify = Mock(wraps=tokens.claims_of)
     monkeypatch.setattr(tokens, "claims_of", verify)
 
-    assert identify.known(request) is None
     callers = [identify(request) for _ in range(3)]
 
     assert identify.known(request) == callers[0]
@@ -140,8 +139,24 @@ def test_keeps_a_bounded_number(tokens: AccessTokens, clock: ManualClock, monkey
 
     for request in requests:
         identify(request)
+    verify = Mock(wraps=tokens.claims_of)
+    monkeypatch.setattr(tokens, "claims_of", verify)
+    counts = []
+    for request in (*requests[2:], *requests[:2]):
+        identify(request)
+        counts.append(verify.call_count)
 
-    assert [identify.known(request) is not None for request in requests] == [False, False, True, True, True]
+    assert counts == [0, 0, 0, 1, 2]
+
+
+def test_forged_tokens_of_an_address(tokens: AccessTokens, clock: ManualClock) -> None:
+    """They lock out no valid token of that address, whose verification needs no look-up."""
+    gate = Gate(Limiter(MemoryBackend()), plans=PLANS, identify=JwtSubject(tokens))
+    forged = [request_with(b"Bearer " + signed(claims(clock), "w" * 64).encode()) for _ in range(22)]
+    statuses = [gate.admit(each).reply.status for each in forged]  # type: ignore[union-attr]
+
+    assert (statuses[0], statuses[-1]) == (401, 429)
+    assert gate.admit(bearing(clock, sub="user_1")).reply is None
 
 
 def test_keys_that_cannot_be_loaded(clock: ManualClock) -> None:

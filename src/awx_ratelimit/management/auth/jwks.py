@@ -105,6 +105,10 @@ class _RemoteKeys:
         key = self._key_set(self._interval_s).key_for(algorithm, key_id)
         return key or self._key_set(0.0, waits=True).key_for(algorithm, key_id)
 
+    def in_memory(self) -> KeySet:
+        is_usable = self._clock() - self._fetched_at_s < MAX_AGE_S
+        return self._keys if self._keys is not None and is_usable else KeySet({}, self._algorithms)
+
     def _key_set(self, max_age_s: float, *, waits: bool = False) -> KeySet:
         """Return the set, after a fetch if it is older and a fetch is due. `waits`: also for another thread's fetch."""
         renew_if_forked()

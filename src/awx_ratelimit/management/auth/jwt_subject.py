@@ -67,9 +67,9 @@ class JwtSubject:
         return None if token is None else self._known(token) or self._threads.run(self._verify, token)
 
     def known(self, request: Request) -> Caller | None:
-        """The caller if the token was verified before and has not expired. Raises KeyRefused for a malformed one."""
+        """The caller if the token was verified before, or if keys in memory verify it. Raises KeyRefused as a call."""
         token = _token(request)
-        return None if token is None else self._known(token)
+        return None if token is None else self._known(token) or self._verify(token, loads_keys=False)
 
     def sends_key(self, request: Request) -> bool:
         """Whether the request has an Authorization header."""
@@ -83,9 +83,9 @@ class JwtSubject:
             return None
         return caller
 
-    def _verify(self, token: bytes) -> Caller:
+    def _verify(self, token: bytes, *, loads_keys: bool = True) -> Caller:
         try:
-            claims = self._tokens.claims_of(token)
+            claims = self._tokens.claims_of(token, loads_keys=loads_keys)
         except AccessRefused as error:
             # A wrong signature costs as much as a guess; an expired token was once accepted.
             raise KeyRefused(error.code, unknown=error.code != "access_token_expired") from None

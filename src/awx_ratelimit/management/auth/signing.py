@@ -45,6 +45,9 @@ class SigningKeys(Protocol):
     def key_for(self, algorithm: str, key_id: str | None, /) -> Any:
         """Return the key with this id for this algorithm, or None. Raises SigningKeysUnavailable."""
 
+    def in_memory(self) -> "SigningKeys":
+        """Return the keys that are in memory, which load nothing."""
+
 
 class SingleKey:
     """A secret or a public key, for tokens with any key id. Raises InvalidKeyRequest for an invalid key."""
@@ -57,6 +60,9 @@ class SingleKey:
 
     def key_for(self, algorithm: str, _key_id: str | None, /) -> Any:
         return self._keys.get(algorithm)
+
+    def in_memory(self) -> "SingleKey":
+        return self
 
 
 class KeySet:
@@ -80,6 +86,9 @@ class KeySet:
         if key_id is None and len(keys) == 1:
             return next(iter(keys.values()))
         return keys.get(key_id)
+
+    def in_memory(self) -> "KeySet":
+        return self
 
 
 def verified_claims(token: bytes, keys: SigningKeys) -> Mapping[str, Any]:

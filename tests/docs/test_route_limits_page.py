@@ -85,3 +85,17 @@ def test_decision_on_wsgi() -> None:
     app.test_client().get("/reports", headers=KEY, buffered=True)
 
     assert seen == ["growth"]
+
+
+def test_limit_that_changes() -> None:
+    """A cost that reads a setting changes the limit while the app runs."""
+    names = run("docs/route-limits.md")
+    app, headers = names["by_plan"], {"X-API-Key": "awx_example_key"}
+    with frozen(gate_of(app)) as clock:
+        client = TestClient(app)
+        few = [client.get("/feed", headers=headers).status_code for _ in range(12)]
+        clock.advance(60_000)
+        names["SETTINGS"]["price"] = 10
+        many = [client.get("/feed", headers=headers).status_code for _ in range(60)]
+
+    assert (few.count(200), many.count(200)) == (10, 60)

@@ -44,8 +44,14 @@ def admitted(answers: Iterable[Answer]) -> str:
 
 
 def each(*answers: Answer) -> str:
-    """Whether each was admitted, in their order."""
-    return ", ".join("refused" if answer.status == REFUSED else "admitted" for answer in answers)
+    """Whether each was admitted, in their order; an error of the app has its status."""
+    return ", ".join(_outcome(answer.status) for answer in answers)
+
+
+def _outcome(status: int) -> str:
+    if status >= 500:
+        return str(status)
+    return "refused" if status == REFUSED else "admitted"
 
 
 def number_of(count: int, total: int) -> str:

@@ -81,6 +81,10 @@ _BY_STATUS = frozenset({"wrong_codes", "right_codes", "parallel_guesses"})
 _COSTS = frozenset({"cost", "refused_cost"})
 _STRATEGIES = frozenset({"edge_of_a_moving_window", "greedy_client_in_a_moving_window"})
 _WEBSOCKETS = frozenset({"websocket_messages"})
+#: Those of `tests.migration.conditional_limits`.
+_CONDITIONS = frozenset({"limit_of_a_method", "exempt_when", "month"})
+_VIEWS = frozenset({"wrong_codes_by_body", "right_codes_by_body", "limit_of_a_blueprint", "limit_in_a_view"})
+_DJANGO = _BY_STATUS | _COSTS | _STRATEGIES | _WEBSOCKETS | _CONDITIONS | _VIEWS | {"included_router", "mounted_app"}
 #: django-ratelimit begins the windows of each key at another moment: those of minutes and hours of this address.
 _START_OF_A_WINDOW_MS = (crc32(ADDRESS.encode()) % 3_600 + 1) * 1_000
 PEERS = (
@@ -92,7 +96,7 @@ PEERS = (
         lambda module: module.limiter.reset(),
         asgi,
         asgi_gate,
-        without=_BY_STATUS | _WEBSOCKETS,
+        without=_BY_STATUS | _WEBSOCKETS | _VIEWS,
     ),
     Peer(
         "flask_limiter",
@@ -113,7 +117,7 @@ PEERS = (
         asgi,
         asgi_gate,
         # Its limits are in memory, and it does not work with included routers.
-        without=_BY_STATUS | _COSTS | _STRATEGIES | {"included_router", "mounted_app", "outage"},
+        without=_BY_STATUS | _COSTS | _STRATEGIES | _CONDITIONS | _VIEWS | {"included_router", "mounted_app", "outage"},
     ),
     Peer(
         "django_ratelimit",
@@ -124,7 +128,7 @@ PEERS = (
         django,
         django_gate,
         start_ms=_START_OF_A_WINDOW_MS,
-        without=_BY_STATUS | _COSTS | _STRATEGIES | _WEBSOCKETS | {"included_router", "mounted_app"},
+        without=_DJANGO,
     ),
     Peer(
         "drf",
@@ -134,7 +138,7 @@ PEERS = (
         clear_cache,
         rest_framework,
         rest_framework_gate,
-        without=_BY_STATUS | _COSTS | _STRATEGIES | _WEBSOCKETS | {"included_router", "mounted_app"},
+        without=_DJANGO,
     ),
 )
 

@@ -10,12 +10,13 @@ from unittest.mock import patch
 
 from limits.strategies import MovingWindowRateLimiter
 from starlette.testclient import TestClient
+from tests.migration import conditional_limits
 from tests.migration.observing import REFUSED, SCENARIOS, Scenario, admitted, each, number_of, scenario
 from tests.migration.sites import ADDRESS, Site
 
 __all__ = ["SCENARIOS", "Scenario"]
 
-KEY = "awx_example_key"
+KEY = conditional_limits.KEY
 
 
 @scenario("8 requests at once to a route with 5 a minute")

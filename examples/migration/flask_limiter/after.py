@@ -5,7 +5,7 @@ import os
 from flask import Blueprint, Flask, request
 from flask.typing import ResponseReturnValue
 
-from awx_ratelimit import Plan, Refusal, Reply, Rule
+from awx_ratelimit import Limiter, Plan, Rate, RateLimited, Refusal, Reply, Rule, open_backend, settle
 from awx_ratelimit import Request as GateRequest
 from awx_ratelimit.adapters.flask import RateLimit, limit
 
@@ -18,11 +18,24 @@ def rows(request: GateRequest) -> int:
     return int(text) if text.isascii() and text.isdigit() else 1
 
 
+def posts(request: GateRequest) -> int:
+    """Other methods are free."""
+    return 1 if request.method == "POST" else 0
+
+
+def without_key(request: GateRequest) -> int:
+    """Customers, who have a key, are free."""
+    decision = request.source.get("awx_ratelimit.decision")
+    return 0 if decision is not None and decision.plan.name == "customer" else 1
+
+
 def slow_down(_: GateRequest, __: Refusal) -> Reply:
     """Answer refused requests with our own body; the headers are kept."""
     return Reply.json({"error": "slow_down"}, status=429)
 
 
+backend = open_backend(os.environ.get("LIMITS_URL", "memory://"))
+invitations = Limiter(backend)  # for functions that views call
 app = Flask(__name__)
 RateLimit(
     app,
@@ -30,13 +43,22 @@ RateLimit(
     plans=[Plan.of("customer", per_minute=30)],
     anonymous=Plan.of("visitor", per_minute=30),  # by address
     rules=[Rule("/health", exempt=True)],
-    backend=os.environ.get("LIMITS_URL", "memory://"),
+    backend=backend,
     headers="both",
     on_refused=slow_down,
 )
 default = limit("10/minute")  # each view has its own bucket
 market = limit("4/minute", scope="market")  # one bucket for all its views
+wrong_codes = Plan("safe", (Rate("minute", 3, 60_000, measure="wrong"),))
 teams = Blueprint("teams", __name__, url_prefix="/teams")
+orders = Blueprint("orders", __name__, url_prefix="/orders")
+
+
+@app.errorhandler(RateLimited)
+def too_many(error: RateLimited) -> ResponseReturnValue:
+    """Answer refused calls of limited functions."""
+    wait_s = -(-(error.retry_after_ms or 1_000) // 1_000)
+    return {"error": "slow_down"}, 429, {"Retry-After": str(wait_s)}
 
 
 @app.get("/health")
@@ -73,6 +95,18 @@ def members() -> ResponseReturnValue:
     return ["ann", "ben"]
 
 
+@orders.get("/open")
+def open_orders() -> ResponseReturnValue:
+    """Limited by the loop at the end, each view by itself."""
+    return [1]
+
+
+@orders.get("/paid")
+def paid_orders() -> ResponseReturnValue:
+    """Limited by the loop at the end, each view by itself."""
+    return [2]
+
+
 @app.get("/search")
 @limit("5/minute")
 def search() -> ResponseReturnValue:
@@ -99,6 +133,49 @@ def login() -> ResponseReturnValue:
 def unlock() -> ResponseReturnValue:
     """Limited to three wrong codes."""
     return ({"door": "open"}, 200) if is_code(request.args["code"]) else ({"door": "shut"}, 401)
+
+
+@app.post("/safe")
+@limit(wrong_codes, per="address", cost={"wrong": 1})
+def safe() -> ResponseReturnValue:
+    """Limited to three wrong codes; a right one is given back."""
+    is_right = is_code(request.args["code"])
+    if is_right:
+        settle(request, wrong=0)
+    return {"open": is_right}
+
+
+@app.route("/drafts", methods=["GET", "POST"])
+@limit("5/minute", cost=posts)
+def drafts() -> ResponseReturnValue:
+    """Limited for POST."""
+    return ["dear ann"]
+
+
+@app.get("/feed")
+@limit("5/minute", cost=without_key)
+def feed() -> ResponseReturnValue:
+    """Limited for callers without a key."""
+    return ["news"]
+
+
+@app.get("/archive")
+@limit("3/month")
+def archive() -> ResponseReturnValue:
+    """Limited by the month of the calendar; "3/30 days" is a token bucket."""
+    return ["old news"]
+
+
+@invitations.limited("2/minute", subject=lambda caller: caller)
+def send_invitation(caller: str) -> None:
+    """Limited for each caller."""
+
+
+@app.post("/invite")
+def invite() -> ResponseReturnValue:
+    """Limited where it sends the mail."""
+    send_invitation(request.environ["awx_ratelimit.decision"].subject)
+    return {"status": "sent"}
 
 
 @app.get("/export")
@@ -128,3 +205,7 @@ def is_code(code: str) -> bool:
 
 
 app.register_blueprint(teams)
+app.register_blueprint(orders)
+for name, view in list(app.view_functions.items()):
+    if name.startswith("orders."):
+        app.view_functions[name] = limit("3/minute")(view)

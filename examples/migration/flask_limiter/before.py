@@ -25,6 +25,16 @@ def is_wrong(response: Response) -> bool:
     return response.status_code == 401
 
 
+def is_shut(response: Response) -> bool:
+    """Count only codes that were wrong, which have a 200 too. It is called with each 429 as well."""
+    return response.status_code == 200 and not response.get_json()["open"]
+
+
+def has_key() -> bool:
+    """Whether the caller has an API key."""
+    return "X-API-Key" in request.headers
+
+
 app = Flask(__name__)
 limiter = Limiter(
     caller,
@@ -36,6 +46,8 @@ limiter = Limiter(
 )
 market = limiter.shared_limit("4/minute", scope="market")
 teams = Blueprint("teams", __name__, url_prefix="/teams")
+orders = Blueprint("orders", __name__, url_prefix="/orders")
+limiter.limit("3/minute")(orders)
 
 
 @app.errorhandler(429)
@@ -75,6 +87,18 @@ def members() -> ResponseReturnValue:
     return ["ann", "ben"]
 
 
+@orders.get("/open")
+def open_orders() -> ResponseReturnValue:
+    """Limited by the blueprint, each view by itself."""
+    return [1]
+
+
+@orders.get("/paid")
+def paid_orders() -> ResponseReturnValue:
+    """Limited by the blueprint, each view by itself."""
+    return [2]
+
+
 @app.get("/search")
 @limiter.limit("5/minute")
 def search() -> ResponseReturnValue:
@@ -101,6 +125,41 @@ def login() -> ResponseReturnValue:
 def unlock() -> ResponseReturnValue:
     """Limited to three wrong codes."""
     return ({"door": "open"}, 200) if is_code(request.args["code"]) else ({"door": "shut"}, 401)
+
+
+@app.post("/safe")
+@limiter.limit("3/minute", key_func=get_remote_address, deduct_when=is_shut)
+def safe() -> ResponseReturnValue:
+    """Limited to three wrong codes, without a status of its own for them."""
+    return {"open": is_code(request.args["code"])}
+
+
+@app.route("/drafts", methods=["GET", "POST"])
+@limiter.limit("5/minute", methods=["POST"])
+def drafts() -> ResponseReturnValue:
+    """Limited for POST."""
+    return ["dear ann"]
+
+
+@app.get("/feed")
+@limiter.limit("5/minute", exempt_when=has_key)
+def feed() -> ResponseReturnValue:
+    """Limited for callers without a key."""
+    return ["news"]
+
+
+@app.get("/archive")
+@limiter.limit("3/month")
+def archive() -> ResponseReturnValue:
+    """Limited by the month."""
+    return ["old news"]
+
+
+@app.post("/invite")
+def invite() -> ResponseReturnValue:
+    """Limited where it sends the mail."""
+    with limiter.limit("2/minute"):
+        return {"status": "sent"}
 
 
 @app.get("/export")
@@ -130,3 +189,4 @@ def is_code(code: str) -> bool:
 
 
 app.register_blueprint(teams)
+app.register_blueprint(orders)

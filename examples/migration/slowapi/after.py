@@ -15,6 +15,17 @@ def rows(request: GateRequest) -> int:
     return int(text) if text.isascii() and text.isdigit() else 1
 
 
+def posts(request: GateRequest) -> int:
+    """Other methods are free."""
+    return 1 if request.method == "POST" else 0
+
+
+def without_key(request: GateRequest) -> int:
+    """Customers, who have a key, are free."""
+    decision = request.source["state"].get("rate_limit")
+    return 0 if decision is not None and decision.plan.name == "customer" else 1
+
+
 def slow_down(_: GateRequest, __: Refusal) -> Reply:
     """Answer refused requests with our own body; the headers are kept."""
     return Reply.json({"error": "slow_down"}, status=429)
@@ -90,6 +101,24 @@ async def quotes() -> list[int]:
 async def login() -> dict[str, str]:
     """Limited by address, with and without an API key."""
     return {"welcome": "back"}
+
+
+@app.api_route("/drafts", methods=["GET", "POST"], dependencies=[Depends(limit("5/minute", cost=posts))])
+async def drafts() -> list[str]:
+    """Limited for POST."""
+    return ["dear ann"]
+
+
+@app.get("/feed", dependencies=[Depends(limit("5/minute", cost=without_key))])
+async def feed() -> list[str]:
+    """Limited for callers without a key."""
+    return ["news"]
+
+
+@app.get("/archive", dependencies=[Depends(limit("3/month"))])
+async def archive() -> list[str]:
+    """Limited by the month of the calendar; "3/30 days" is a token bucket."""
+    return ["old news"]
 
 
 @app.get("/export", dependencies=[Depends(limit("10/minute", cost=rows))])

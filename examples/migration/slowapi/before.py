@@ -20,6 +20,11 @@ def rows(request: Request) -> int:
     return int(request.query_params.get("rows", "1"))
 
 
+def has_key(request: Request) -> bool:
+    """Whether the caller has an API key."""
+    return "x-api-key" in request.headers
+
+
 def slow_down(request: Request, error: RateLimitExceeded) -> Response:
     """Answer refused requests with our own body and slowapi's headers."""
     usual = _rate_limit_exceeded_handler(request, error)
@@ -99,6 +104,27 @@ async def quotes(request: Request, response: Response) -> list[int]:
 async def login(request: Request, response: Response) -> dict[str, str]:
     """Limited by address, with and without an API key."""
     return {"welcome": "back"}
+
+
+@app.api_route("/drafts", methods=["GET", "POST"])
+@limiter.limit("5/minute", methods=["POST"])
+async def drafts(request: Request, response: Response) -> list[str]:
+    """Limited for POST."""
+    return ["dear ann"]
+
+
+@app.get("/feed")
+@limiter.limit("5/minute", exempt_when=has_key)
+async def feed(request: Request, response: Response) -> list[str]:
+    """Limited for callers without a key."""
+    return ["news"]
+
+
+@app.get("/archive")
+@limiter.limit("3/month")
+async def archive(request: Request, response: Response) -> list[str]:
+    """Limited by the month."""
+    return ["old news"]
 
 
 @app.get("/export")

@@ -190,11 +190,10 @@ def test_show_of_no_shared_limits(backend: MemoryBackend) -> None:
     """If the keys of an account share no limits, or use none of them, `show --scope account` says so."""
     team = Plan.of("team", per_minute=60, account=Plan.of("all", per_month=10))
     words = ("show", "acme", "--scope", "account")
-
     own = {"identify": lambda _: None, "backend": backend}
 
     assert "note: the keys of 'acme' share no limits, because the plan 'p'" in run({**own, "plans": [PLAN]}, *words)
-    limit, _, note = run({**own, "plans": [team]}, *words).splitlines()
+    _, limit, note = run({**own, "plans": [team]}, *words).splitlines()
     assert limit == "account.month: 10 of 10 left"
     assert "For a subject, write: manage.py awx_ratelimit show acme. See" in note
 

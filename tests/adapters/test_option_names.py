@@ -75,6 +75,8 @@ def test_options_of_routes(framework: Any) -> None:
     """An unknown option of `limit` is an error that says what to write, in every framework."""
     with pytest.raises(TypeError, match=r"^limit: got the unknown option 'key_func'; write per='address', or per="):
         framework.limit("5/minute", key_func=wsgi_app)
+    with pytest.raises(TypeError, match=r"'exempt_when'; write cost=lambda request: 0 if \.\.\. else 1"):
+        framework.limit("5/minute", exempt_when=wsgi_app)
     with pytest.raises(TypeError, match=r"^limit: got the unknown option 'scop'; write scope$"):
         framework.limit("5/minute", scop="search")
     with pytest.raises(TypeError, match=r"^limit: got the unknown option 'x'; write one of limit, per, cost, .*gate"):

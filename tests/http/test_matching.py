@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from urllib.parse import unquote
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_unambiguous_path_is_exempt(path: str) -> None:
     [
         "/./v1/transfers", "/v1/x/../transfers", "/v1/transfers/.", "/static/../v1/transfers", "/v1/%2e/transfers",
         "/v1/transfers;x", "/v1;x/transfers", "/v1\\transfers", "//v1//transfers//", "/v1/transfers\n",
-        "/v1/trans\0fers", "/v1/transfers\0x", "/v1/trans\ufffdfers", "/@@v1/@@transfers", "http://x/v1/transfers",
+        "/v1/transfers#x", "/v1/trans\0fers", "/v1/transfers\0x", "/v1/trans\ufffdfers", "/@@v1/@@transfers", "http://x/v1/transfers",
         "http://[/v1/transfers", "http:/v1/transfers", " /v1/transfers", "v1/transfers", "http://x/v1/transfers?a", "http://x/./v1/transfers",
     ],
 )  # fmt: skip
@@ -194,6 +195,52 @@ def test_absolute_target_under_a_root_path() -> None:
 
     assert decision is not None
     assert decision.cost == 5
+
+
+FILES = [Rule("/static/**", exempt=True), Rule("/api/static/**", exempt=True), Rule("/api/files/{name}", cost=5)]
+FILES += [Rule("/files/{name}", cost=5), Rule("/files/{name}/{part}", cost=7)]
+
+
+def sent(target: str, root_path: str = "", path: str | None = None) -> int | None:
+    """The cost of a request for `target`, which the server decodes; None if it is exempt."""
+    whole = unquote(target) if path is None else path
+    scope = {"method": "GET", "path": whole, "raw_path": target.encode(), "root_path": root_path, "headers": []}
+    decision = gate(FILES).admit(request_of_scope(scope)).decision
+    return None if decision is None else decision.cost
+
+
+@pytest.mark.parametrize("target", ["/static%2fsecret", "/static%2Fv1", "/%2fstatic%2fa", "/static%2f..%2fv1"])
+def test_escaped_slash_earns_no_exemption(target: str) -> None:
+    """Frameworks that route on the path as it was sent take an escaped slash for a part of a segment."""
+    assert sent(target) == 1
+    assert sent(target, "/api", f"/api{unquote(target)}") == 1
+    assert sent(target, "/api") == 1
+
+
+@pytest.mark.parametrize("root_path", ["", "/api"])
+@pytest.mark.parametrize("target", ["/files/a%2fb%2Fc", "/files/%2f", "/files/a%2fb%2fc%20", "//files/a%2fb%2fc/"])
+def test_escaped_slash_costs_as_a_part_of_its_segment(target: str, root_path: str) -> None:
+    """The most expensive of the two readings counts, with and without the root path in the sent path."""
+    assert sent(target, root_path) == 5
+    assert sent(root_path + target, root_path) == 5
+
+
+def test_escaped_slash_costs_as_a_slash() -> None:
+    """A framework that routes on the decoded path is charged as before."""
+    assert sent("/files/a%2fb") == 7
+    assert sent("/files/a%2fb%252fc") == 7
+
+
+def test_escaped_slash_below_an_exemption() -> None:
+    """A path that is exempt in both readings stays so."""
+    assert sent("/static/@scope%2fname") is None
+    assert sent("/api/static/@scope%2fname", "/api") is None
+    assert sent("/static/a%20b") is None
+
+
+def test_long_sent_path_with_an_escaped_slash() -> None:
+    """It may mean anything, like any other long and unusual path."""
+    assert sent(f"/static/{'%61' * 3_000}%2f") == 7
 
 
 def test_cache_is_bounded() -> None:

@@ -92,6 +92,15 @@ def test_preflight() -> None:
     assert begun_with(made, preflight) == EXEMPT
 
 
+@pytest.mark.parametrize("empty", [b"origin", b"access-control-request-method"])
+def test_preflight_without_a_value(empty: bytes) -> None:
+    """A browser sends both headers of a preflight with a value; without one it needs a key as all requests do."""
+    headers = {b"origin": [b"null"], b"access-control-request-method": [b"GET"], empty: [b""]}
+    preflight = Request("OPTIONS", "/", "192.0.2.1", lambda name: headers.get(name, []))
+
+    assert gate(preflights=True).admit(preflight).reply is not None
+
+
 def test_throttled_addresses() -> None:
     """While addresses are throttled for unknown keys, known keys take the short way from every address."""
     made = gate()

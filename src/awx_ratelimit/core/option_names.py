@@ -29,7 +29,7 @@ ROUTE_HINTS: Final = {
     **dict.fromkeys(("error_message", "on_breach", "callback"), _ANSWER),
     "group": "scope",
     "deduct_when": "charge_on={401, 403}: the statuses that are charged",
-    "exempt_when": "Rule(path, exempt=function) in the rules of the middleware or the gate",
+    "exempt_when": "cost=lambda request: 0 if ... else 1: a request that costs 0 is not limited",
 }
 #: of a function or a task,
 FUNCTION_HINTS: Final = dict.fromkeys(

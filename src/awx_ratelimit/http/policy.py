@@ -234,4 +234,4 @@ def refused(reply: Reply) -> Admission:
 
 def _is_preflight(request: Request) -> bool:
     """Whether the request looks like a browser's CORS preflight. Any client can send one."""
-    return bool(request.values(b"origin") and request.values(b"access-control-request-method"))
+    return any(request.values(b"origin")) and any(request.values(b"access-control-request-method"))

@@ -8,7 +8,7 @@ from typing import Any
 from awx_ratelimit.adapters.options import MAX_DRAIN_S
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Reply, Request
-from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
+from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS, kept_slashes
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -48,6 +48,12 @@ def request_of(scope: Scope) -> Request:
     root = scope.get("root_path")
     if root and not _is_whole(path, root):
         path, inner_path = _whole_path(path, root.rstrip("/"), headers)
+    raw = scope.get("raw_path")
+    if raw and (kept := kept_slashes(raw, path)) is not None:
+        inner_path = kept
+        if root and not _is_whole(kept, root):
+            whole, inner = _whole_path(kept, root.rstrip("/"), headers)
+            inner_path = whole if inner is None else inner
     return _new(Request, (scope.get("method", "GET"), path, client[0] if client else None, values, inner_path, scope))
 
 
@@ -56,6 +62,10 @@ def begun(scope: Scope, gate: AsyncGate) -> Any:
     headers, path = scope["headers"], scope["path"]
     root = scope.get("root_path")
     if headers.__class__ is not list or (root and not _is_whole(path, root)):
+        return None
+    raw = scope.get("raw_path")
+    # Nearly always nothing in the path was escaped. Comparing the lengths is faster than searching for an escape.
+    if raw and len(raw) != len(path) and kept_slashes(raw, path) is not None:
         return None
     sent, key_headers = None, gate.key_headers
     for name, value in headers:

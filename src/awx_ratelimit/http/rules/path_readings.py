@@ -27,7 +27,12 @@ PREFIX_HEADERS = frozenset(
 _MAX_READINGS = 24
 #: An unusual path that is longer may mean anything. This bounds the work for one request.
 _MAX_UNUSUAL_LENGTH = 2048
+#: A sent path with an escaped slash that is longer may mean anything, because decoding it takes time.
+_MAX_SENT_BYTES = 8_192
 _MAX_PREFIX_BYTES = 512
+#: A slash that was sent as ``%2F``, in a path whose other escapes are decoded. No rule has this private character, and
+#: it is part of a segment.
+_KEPT_SLASH = "\ue02f"
 _SPACES_AND_SLASHES = " \t/"
 
 _SLASHES = re.compile(r"//+")
@@ -39,8 +44,9 @@ _VIEW = re.compile(r"/@@")
 is_ordinary = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,:= -][A-Za-z0-9_~!$&'()*+,:= .@-]*+)++").fullmatch
 _DOT_SEGMENT = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 #: Finds the characters that give a path with a leading slash more than one reading.
-_unusual = re.compile(r"[\x00-\x1f\x7f;%\\\ufffd]|/[.@]").search
+_unusual = re.compile(r"[\x00-\x1f\x7f;#%\\\ufffd\ue02f]|/[.@]").search
 #: Finds escapes that remain after a server has decoded the path: ``.``, ``/``, ``\``, ``;``, ``%`` and NUL.
+_escaped_slash = re.compile(rb"%2f", re.IGNORECASE)
 _escaped_again = re.compile(r"%(?:2e|2f|5c|3b|25|00)", re.IGNORECASE).search
 
 
@@ -56,6 +62,17 @@ def normalized(path: str) -> str:
     if "//" not in path and path[-1:] not in ("/", "\n"):
         return path
     return _SLASHES.sub("/", path).rstrip("/\n") or "/"
+
+
+def kept_slashes(sent: bytes, path: str) -> str | None:
+    """`sent`, the path before decoding, as frameworks read it that route on it: an escaped slash ends no segment.
+
+    None if it has no escaped slash; `path`, which may then mean anything, if it is too long.
+    """
+    kept, count = _escaped_slash.subn(_KEPT_SLASH.encode(), sent[:_MAX_SENT_BYTES].partition(b"?")[0])
+    if len(sent) > _MAX_SENT_BYTES:
+        return path
+    return unquote(kept.decode("utf-8", "replace")) if count else None
 
 
 def readings(path: str, inner_path: str | None = None) -> Readings:
@@ -109,13 +126,17 @@ def _cannot_be_exempt(path: str) -> bool:
 
 def _prefix_occurs_again(path: str, inner_path: str | None) -> bool:
     """Whether the mount prefix occurs again in the inner path."""
-    prefix = path.removesuffix(inner_path) if inner_path else ""
+    prefix = _prefix_of(path, inner_path) if inner_path else ""
     return prefix.strip("/") != "" and prefix in (inner_path or "")
+
+
+def _prefix_of(path: str, inner_path: str) -> str:
+    return path.removesuffix(inner_path.replace(_KEPT_SLASH, "/"))
 
 
 def _under_prefix(path: str, inner_path: str) -> Iterator[str]:
     """The readings of a path under a mount prefix. Some frameworks remove the prefix wherever it first occurs."""
-    prefix = path.removesuffix(inner_path).rstrip("/")
+    prefix = _prefix_of(path, inner_path).rstrip("/")
     for inner in (inner_path, *_with_leading_slash(inner_path)):
         yield inner
         yield prefix + inner
@@ -152,12 +173,15 @@ def _with_leading_slash(path: str) -> Iterator[str]:
 #: Each returns the readings of one kind of framework or server. A path that it does not change stays as it is.
 _CHANGES: tuple[Callable[[str], Iterable[str]], ...] = (
     _with_leading_slash,
+    lambda path: [path.replace(_KEPT_SLASH, "/")],
     lambda path: [unquote(path)],
     # Some frameworks decode with ``errors="ignore"``.
     lambda path: [path.replace("\ufffd", "")],
     lambda path: [_CONTROLS.sub("", path), path.partition("\0")[0] or "/"],
     lambda path: [path.replace("\\", "/")],
     lambda path: [_PARAMETERS.sub("", path)],
+    # Sanic reads a fragment, which no client should send.
+    lambda path: [path.partition("#")[0] or "/"],
     lambda path: map(without_dot_segments, (_SLASHES.sub("/", path), path)) if _DOT_SEGMENT.search(path) else (),
     # Pyramid's traversal reads ``@@name`` as the view ``name``.
     lambda path: [_VIEW.sub("/", path)],

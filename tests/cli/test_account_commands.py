@@ -124,6 +124,50 @@ def test_override_from_now(accounts: Run, until: str, hours: float) -> None:
     assert before - timedelta(seconds=1) <= end - timedelta(hours=hours) <= after
 
 
+@pytest.mark.parametrize(
+    ("overrides", "lost"),
+    [
+        ('{"account": {"per_month": 900}}', ["account.month no longer has anchor_day = 9, timezone = 'Europe/Paris':"]),
+        ('{"per_minute": 600}', ["minute no longer has burst = 5:"]),
+        ('{"per_minute": {"limit": 600, "burst": 5}, "concurrent": 3}', []),
+        ('{"times": 2}', []),
+        ('{"plan": "gone"}', []),
+        ("null", []),
+    ],
+)
+def test_lost_settings(
+    run: Run, service: KeyService, database: str, tmp_path: Path, overrides: str, lost: list[str]
+) -> None:
+    """A note names the settings that a limit loses because an override replaces the whole of it."""
+    (tmp_path / "plans.toml").write_text(
+        "[plans.paris]\nper_minute = { limit = 60, burst = 5 }\n"
+        "[plans.paris.account]\nper_month = { limit = 500, anchor_day = 9, timezone = 'Europe/Paris' }\n"
+    )
+    service.accounts.create("tours", plan="paris")
+    where = ("--database", database, "--plans", str(tmp_path / "plans.toml"))
+    commands: list[tuple[str, ...]] = [("keys", "set-overrides", overrides, "--account", "tours")]
+    if overrides != "null":
+        commands.insert(0, ("accounts", "override", "tours", overrides, "--until", UNTIL))
+
+    for words in commands:
+        said = run(*words, *where).err
+        service.accounts.end_override("tours")
+
+        assert [line.split("note: ")[1] for line in said.splitlines() if "note: " in line] == [
+            f"{start} an override replaces the whole limit. To keep that, repeat it in the override, or write "
+            '{"times": 2} to multiply all limits. See docs/plans.md#an-override-replaces-the-whole-limit'
+            for start in lost
+        ]
+
+
+def test_lost_plan(run: Run, service: KeyService, database: str, plans: str) -> None:
+    """Nothing is compared with a plan that is no longer in the table."""
+    service.accounts.create("tours", plan="gone")
+    words = ("set-overrides", '{"plan": "starter"}', "--account", "tours", "--database", database, "--plans", plans)
+
+    assert "note:" not in run("keys", *words).err
+
+
 def test_unchecked_plan(accounts: Run, plans: str) -> None:
     """Without a plan table, a line says that the plan that an account gets was not checked."""
     override = ("override", "acme", '{"plan": "gold"}', "--until", UNTIL)

@@ -16,6 +16,7 @@ from awx_ratelimit.cli.key_stores import (
 )
 from awx_ratelimit.cli.moments import Until
 from awx_ratelimit.cli.options import Json
+from awx_ratelimit.cli.replaced_limits import note_lost_settings
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.http.known_callers import actor_name
 
@@ -86,9 +87,11 @@ def override(
         raise InvalidKeyRequest(_got(times is not None), remedy="expected limits or --times", field="limits")
     overrides = {"times": _whole(times)} if limits is None else parsed_overrides(limits)
     with open_service_of(database, account, plans) as service:
+        before = service.accounts.get(account)
         changed = service.accounts.override(account, overrides, until=until, actor=actor_name(actor))
     print_account(changed, f"{changed.id} has {temporary_words(changed)}", json=json)
     note_unchecked_plan(overrides.get("plan"), plans)
+    note_lost_settings(before, changed, plans)
 
 
 @accounts.command()

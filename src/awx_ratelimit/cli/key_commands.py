@@ -26,6 +26,7 @@ from awx_ratelimit.cli.key_stores import (
     print_account,
 )
 from awx_ratelimit.cli.options import Csv, Json
+from awx_ratelimit.cli.replaced_limits import note_lost_settings
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest, KeyNotFound
 from awx_ratelimit.http.known_callers import actor_name, missing_key, no_such_key
 from awx_ratelimit.keys import ApiKey, CreatedKey
@@ -164,9 +165,11 @@ def set_overrides(
 ) -> None:
     """Override limits of the account's plan. Takes effect within a second; current usage carries over."""
     with open_service_of(database, account, plans) as service:
+        before = service.accounts.get(account)
         changed = service.accounts.set_overrides(account, parsed_overrides(overrides), actor=actor_name())
     print_account(changed, f"{changed.id} has {'new overrides' if changed.overrides else 'no overrides'}", json=json)
     note_unchecked_plan((changed.overrides or {}).get("plan"), plans)
+    note_lost_settings(before, changed, plans)
 
 
 def _ensure_account(service: "KeyService", account: str, plan: str) -> None:

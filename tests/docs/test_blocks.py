@@ -59,7 +59,7 @@ SERVER_PAGES = {
     *("docs/metrics.md", "docs/operators.md", "docs/tutorial.md", "docs/workers.md"),
 }
 DJANGO_COMMANDS = {"createsuperuser", "migrate"}
-OTHERS = {"curl", "docker", "echo", "export", "git", "grep", "printf", "psql", "unset"}
+OTHERS = {"chmod", "curl", "docker", "echo", "export", "git", "grep", "pg_dump", "printf", "psql", "sqlite3", "unset"}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if written_blocks(page)])

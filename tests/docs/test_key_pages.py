@@ -1,8 +1,15 @@
 """The examples of docs/api-keys.md and docs/console.md do what the pages say."""
 
+import shlex
+import shutil
+import subprocess
 import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import jwt
+import pytest
 from starlette.testclient import TestClient
 from tests.docs.conftest import SECRET
 from tests.docs.pages import blocks, run_first, run_text
@@ -67,3 +74,52 @@ def test_console() -> None:
 
     assert ann.status_code == 200
     assert (nobody.status_code, nobody.headers["location"]) == (303, "/login")
+
+
+def _with_sqlite3(database: str, copy: str) -> None:
+    """Run the command of the page, on the files that it names."""
+    (line,) = [line for line in "".join(blocks("docs/api-keys.md", "sh")).splitlines() if line.startswith("sqlite3 ")]
+    subprocess.run(shlex.split(line), check=True, timeout=60)
+    assert (database, copy) == ("keys.db", "keys-backup.db")
+
+
+def _with_python(database: str, copy: str) -> None:
+    """Run the function of the page."""
+    text = next(text for text in blocks("docs/api-keys.md", "python") if "def back_up" in text)
+    run_text(text)["back_up"](database, copy)
+
+
+def _restored(back_up: Callable[[str, str], object]) -> list[tuple[str, str]]:
+    """The names and statuses of the keys after a restore. One of them was revoked after the backup."""
+    used = KeyStore.open("keys.db")
+    keys = KeyService(used)
+    keys.accounts.create("acme")
+    leaked = keys.create("acme", "leaked").key
+    back_up("keys.db", "keys-backup.db")
+    keys.create("acme", "younger")
+    keys.revoke("acme", leaked.id)
+    used.close()
+    for name in ("keys.db-wal", "keys.db-shm"):
+        Path(name).unlink(missing_ok=True)
+    Path("keys-backup.db").replace("keys.db")
+    with closing(KeyStore.open("keys.db")) as store:
+        return [(key.name, key.status) for key in KeyService(store).list("acme").items]
+
+
+@pytest.mark.parametrize(
+    "back_up",
+    [
+        pytest.param(
+            _with_sqlite3, marks=pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 here")
+        ),
+        _with_python,
+    ],
+)
+def test_restored_backup(back_up: Callable[[str, str], None]) -> None:
+    """A backup of a store in use has its keys; one that was revoked since works again, and one made since is gone."""
+    assert _restored(back_up) == [("leaked", "active")]
+
+
+def test_plain_copy() -> None:
+    """A copy of the file alone opens without an error, and has no keys."""
+    assert _restored(shutil.copy) == []

@@ -222,7 +222,8 @@ def _split_options(url: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     base, _, query = url.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
     names = {*_OPTIONS, "schema"} if scheme_of(url) in POSTGRES else {*_OPTIONS}
-    if "@" in query and any(name in names for name, _ in pairs):
+    is_postgres_without_path = scheme_of(url) in POSTGRES and "/" not in base.partition("://")[2]
+    if "@" in query and (is_postgres_without_path or any(name in names for name, _ in pairs)):
         # After an unquoted ? in a password, its rest looks like options. Their errors would show it.
         quoted = "each of / # ? % @ in a password as %2F %23 %3F %25 %40, and an @ in an option as %40"
         raise ValueError(f"backend URL: got @ after ?; write {quoted}")
